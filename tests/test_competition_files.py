@@ -102,7 +102,7 @@ def read_changed(name: str, number: int, change: str, value: object = None) -> s
     if change != "drop":
         inside[key if change == "value" else f"{key}x"] = old if change == "misspell" else value
     try:
-        read_rules({"name": name, **table}, where="cup.toml")
+        read_rules(table, name=name, where="cup.toml")
     except UserError as error:
         return str(error)
     return ""
@@ -130,6 +130,13 @@ def test_rules_of_every_kind_survive_json(kind: str, tmp_path: Path) -> None:
     rules = read_competition(file)
     assert rules.deliverable == kind
     assert Competition.from_json(json.loads(json.dumps(rules.to_json()))) == rules
+
+
+def test_a_day_that_is_none_is_refused_in_json_too() -> None:
+    with pytest.raises(
+        UserError, match=r"released_before must be a date, got '2026-13-01'(.|\n)*build the notebook again"
+    ):
+        Competition.from_json({**competition("aimo-3").to_json(), "released_before": "2026-13-01"})
 
 
 def test_what_an_adapters_file_says_is_read(tmp_path: Path) -> None:

@@ -51,7 +51,4 @@ def read_competition(file: Path) -> Competition:
         value = tomllib.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"a competition's file must be readable TOML ({error})", value=str(file), cure=CURE) from error
-    if "name" in value:
-        cure = "leave it out: the file's name is the competition's"
-        raise UserError(f"{file} must have known keys only", value="name", cure=cure)
-    return read_rules({"name": file.stem, **value}, where=str(file))
+    return read_rules(value, name=file.stem, where=str(file))

@@ -18,7 +18,13 @@ CURE = f"compare it with those in {data_folder() / 'competitions'}"
 
 
 def read_fields(
-    kind: type, value: Mapping[str, object], *, where: str, table: str = "", optional: Sequence[str] = ()
+    kind: type,
+    value: Mapping[str, object],
+    *,
+    where: str,
+    table: str = "",
+    optional: Sequence[str] = (),
+    unsaid: Sequence[str] = (),
 ) -> Said:
     """Return the fields of a dataclass that a table holds, each checked for its type.
 
@@ -28,11 +34,13 @@ def read_fields(
         where: the file, or what else holds it, for the errors.
         table: the keys that lead to the table, each with its dot.
         optional: fields without a default that may be missing, because their default follows from others.
+        unsaid: fields that are no keys.
 
     Raises:
         UserError: a key that is missing, unknown or of another type.
     """
-    hints, said = _read_hints(kind), {}
+    hints = {name: hint for name, hint in _read_hints(kind).items() if name not in unsaid}
+    said = {}
     for key, part in value.items():
         # A misspelt key would silently leave the rule at its default.
         if key not in hints:
@@ -40,7 +48,7 @@ def read_fields(
             raise UserError(f"{where} must have known keys only", value=f"{table}{key}", cure=cure)
         said[key] = _read_value(hints[key], part, where=where, key=f"{table}{key}")
     for field in fields(kind):
-        if field.name not in value and field.name not in optional and field.default is MISSING:
+        if field.name in hints and field.name not in {*value, *optional} and field.default is MISSING:
             raise UserError(f"{where} must say {table}{field.name}", value="nothing", cure=CURE)
     return said
 

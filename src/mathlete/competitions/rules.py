@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import date
 from typing import Literal
@@ -168,10 +169,13 @@ class Competition:
             UserError: they are another version's.
         """
         said = without_nulls(value)
-        if isinstance(day := said.get("released_before"), str):
-            said["released_before"] = date.fromisoformat(day)
+        name = str(said.pop("name", ""))
+        # What is no day stays a text, which is refused below.
+        with suppress(ValueError):
+            if isinstance(day := said.get("released_before"), str):
+                said["released_before"] = date.fromisoformat(day)
         try:
-            return read_rules(said, where="a notebook's rules")
+            return read_rules(said, name=name, where="a notebook's rules")
         except UserError as error:
             raise UserError(error.rule, value=error.value, cure="build the notebook again") from error
 
@@ -214,20 +218,21 @@ _SCORED_AS: dict[str, tuple[str, ...]] = {
 """By which rules answers of a type can be compared."""
 
 
-def read_rules(value: Mapping[str, object], *, where: str) -> Competition:
+def read_rules(value: Mapping[str, object], *, name: str, where: str) -> Competition:
     """Return the rules that a table of TOML or JSON values holds.
 
     Args:
         value: the table.
+        name: the competition's.
         where: what holds it, for the errors.
 
     Raises:
         UserError: a key that is missing, unknown, wrong or contradicts another.
     """
     # Types first: the defaults are computed from what the file says.
-    said = read_fields(Competition, value, where=where, optional=_FOLLOWING)
+    said = read_fields(Competition, value, where=where, optional=_FOLLOWING, unsaid=("name",))
     _check_keys(said, where=where)
-    rules = Competition(**{**_make_defaults(said), **said})
+    rules = Competition(name=name, **{**_make_defaults(said), **said})
     require(*_list_rules(rules), prefix=f"{where}: ", cure=CURE)
     return rules
 
