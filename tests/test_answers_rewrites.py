@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.answers import compare, last_box, parse, read_integer
+from mathlete.answers import compare, extract, last_box, parse, read_integer
 from mathlete.competitions import competition
 
 AIMO_3 = competition("aimo-3")
@@ -200,6 +200,39 @@ def align(gold: str, number: int) -> str | None:
     return lines[number % len(lines)] % (gold, gold) if is_formula(gold) and "," not in gold else None
 
 
+RAISED = dict(zip("0123456789+-nixkm", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱˣᵏᵐ", strict=True))
+SIGNS_OF_UNICODE = {
+    r"\pi": "π", r"\infty": "∞", r"\cdot": "·", r"\times": "×", r"\cup": "∪", r"\theta": "θ", r"\pm": "±",
+    r"\le": "≤", r"\leq": "≤", r"\ge": "≥", r"\{": "{", r"\}": "}", r"\left": "", r"\right": "", r"\,": "", r"\!": "",
+}  # fmt: skip
+
+
+def write_plainly(gold: str, number: int) -> str | None:
+    r"""Return the gold as plain text with signs of Unicode: `2^{n+1}\sqrt{3}` is 2ⁿ⁺¹√(3)."""
+    text = re.sub(r"\\[dtc]frac", r"\\frac", gold).replace(r"^\circ", "°").replace(r"^{\circ}", "°")
+    text = re.sub(r"\\frac\s*(\d)\s*(\d)", r"\\frac{\1}{\2}", text)
+    for _ in range(4):
+        text = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", r"((\1)/(\2))", text)
+        text = re.sub(r"\\sqrt\{([^{}]*)\}", r"√(\1)", text)
+        text = re.sub(r"\^(?:\{([^{}]+)\}|(\w))", lambda m: raise_signs(m[1] or m[2]), text)
+    text = re.sub(r"\\(?:[a-zA-Z]+|[{},!])", lambda m: SIGNS_OF_UNICODE.get(m[0], m[0]), text)
+    # A fraction in brackets behind a number is a factor, and commas inside brackets list items.
+    is_other = re.search(r"\d\s*\(\(\d+\)/|[\\$&]|,\s?\d{3}", text) or text == gold
+    return None if is_other or not is_formula(gold) else text
+
+
+def raise_signs(exponent: str) -> str:
+    return "".join(map(RAISED.get, exponent)) if set(exponent) <= RAISED.keys() else f"^({exponent})"  # type: ignore[arg-type]
+
+
+def put_behind_argument(gold: str, number: int) -> str | None:
+    r"""Return a fraction behind an argument without braces, which takes one number: `10^2\frac14` is 25."""
+    is_fraction = re.fullmatch(r"\\[dtc]?frac\s*\{?\d+\}?\s*\{?\d+\}?", gold)
+    return (
+        (r"1^2%s", r"\sqrt1%s", r"\frac11%s", r"\binom11%s", r"\log_22%s")[number % 4] % gold if is_fraction else None
+    )
+
+
 REWRITES: dict[str, Rewrite] = {
     "line break": break_line,
     "line break before a sign": break_before,
@@ -211,6 +244,8 @@ REWRITES: dict[str, Rewrite] = {
     "unit": add_unit,
     "condition": add_condition,
     "lines of a chain": align,
+    "plain text": write_plainly,
+    "behind an argument": put_behind_argument,
 }
 
 
@@ -307,3 +342,34 @@ def test_an_integer_is_neither_what_it_follows_from_nor_where_it_is_taken(most: 
         value = number * 7919 % 100_000 + 10
         text = f"{BEFORE[number % len(BEFORE)]}{value}{AFTER[number // len(BEFORE) % len(AFTER)]}"
         assert read_integer(text, competition=AIMO_3) == (value if value < 100_000 else None), text
+
+
+SENTENCES = (
+    "The answer is %s%s.",
+    "**Answer:** %s%s",
+    "Thus the value is %s%s.",
+    "Therefore, the answer is: %s%s.\n",
+    "We conclude that the answer is %s%s. ∎",
+)
+REMARKS = (
+    *("", " (by Lemma 2)", ", attained at $x = 3$", ", since $3 + 4 = 7$", " when n = 5", ", as required", ", not 7"),
+    *(" rather than 7", " (2 marks)"),
+)
+
+
+@pytest.mark.parametrize("most", [60, pytest.param(2000, marks=pytest.mark.slow)])
+def test_a_sentence_says_its_value_whatever_is_remarked_on_it(golds: list[str], most: int) -> None:
+    tried, lost = 0, []
+    for number, gold in enumerate([*golds, *golds]):
+        written = f"${gold}$" if number % 2 else write_plainly(gold, number)
+        if written is None or not is_formula(gold) or "$" in gold:
+            continue
+        tried += 1
+        text = SENTENCES[number % 5] % (written, REMARKS[number // 5 % len(REMARKS)])
+        answer = extract(text).string
+        if compare(answer=answer, gold=gold, limit_s=10).outcome != "equal":
+            lost.append((text, answer))
+        if tried == most:
+            break
+    assert tried == most
+    assert len(lost) <= (1 - LEAST_RIGHT) * tried, lost[:40]

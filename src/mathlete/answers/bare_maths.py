@@ -45,6 +45,10 @@ def delimit_formulas(text: str) -> str:
     return "".join(part if at % 2 else _FORMULA.sub(_delimit, part) for at, part in enumerate(parts))
 
 
+_REMARK = re.compile(r"\s*[a-zA-Z]{3,}[^()]{0,80}\)")
+"""Words up to the end of a bracket that opened inside a formula: `\\frac{3}{4} (2 marks)`."""
+
+
 def _delimit(match: re.Match[str]) -> str:
     formula = match[0]
     cut = _END.search(formula)
@@ -52,6 +56,9 @@ def _delimit(match: re.Match[str]) -> str:
     # The bracket around a remark is no part of its formula.
     while end and formula[end - 1] == ")" and formula.count("(", 0, end) < formula.count(")", 0, end):
         end -= 1
+    if formula.count("(", 0, end) > formula.count(")", 0, end) and _REMARK.match(match.string, match.end()):
+        end = formula.rfind("(", 0, end)
+        end = len(formula[:end].rstrip())
     opening = _START.match(formula, 0, end)
     named = _NAMED_NUMBER.match(formula[:end])
     start = named.end() if named else opening.end() if opening else 0

@@ -23,7 +23,7 @@ _PLACEHOLDER = re.compile(
     r"|[.…_?~\s{}]*\Z|\\(?:ldots|dots|cdots|cdot|square|quad|,|;)?\s*\Z",
     re.I,
 )
-_AFTER = re.compile(r"\s*(?:\\[\])]|\$)*\s*(\\?%|percent(?:age)?\b|pct\b|per cent\b|\\pmod\s*\{?\d+\}?)")
+_AFTER = re.compile(r"(?:\\[\]),;! ]|\$|\s)*(\\?%|percent(?:age)?\b|pct\b|per cent\b|\\pmod\s*\{?\d+\}?)")
 _NESTED = re.compile(r"\\(?:boxed|fbox)\s*\{")
 _BETWEEN = re.compile(
     r"(?:[\s$,;&.]|\\[,;:! ()\[\]\\]|\\q?quad|\\(?:text|mbox|textbf|mathrm)\s*\{\s*(?:,|and|or|;|und|et)*\s*\}"

@@ -300,7 +300,17 @@ def _canonicalize_equation(node: Node) -> Node:
     except OutOfSteps:
         raise
     except (TooHard, TooBig):
-        return Node("eq", node.args)
+        return canonicalize(node.args[1]) if _is_identity(*node.args) else Node("eq", node.args)
+
+
+def _is_identity(left: Node, right: Node) -> bool:
+    """Return whether an equation holds everywhere, as `x^2-4 = (x-2)(x+2)` does: a chain, of which all say 0 = 0."""
+    try:
+        return are_equal(canonicalize(left), canonicalize(right))
+    except OutOfSteps:
+        raise
+    except (TooHard, TooBig, Undefined):
+        return False
 
 
 def _solve_absolute(left: Node, right: Node) -> Node | None:

@@ -126,7 +126,7 @@ def _root_argument(g: Grammar) -> Node:
     token = g.peek()
     if token.kind == "num":
         # `√12` and `\sqrt12` mean the root of twelve in the answers models write.
-        return g.atom()
+        return g.bare()
     return g.argument()
 
 

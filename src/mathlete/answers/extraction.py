@@ -248,8 +248,7 @@ def _read_below_heading(window: str) -> str | None:
     lines = window.splitlines()
     for at in range(len(lines) - 2, -1, -1):
         if _HEADING.match(lines[at]):
-            below = next((line for line in lines[at + 1 : at + 5] if not EMPTY_LINE.match(line)), "")
-            return read_sentence(below)
+            return read_sentence(_first_line("\n".join(lines[at + 1 :])))
     return None
 
 
@@ -262,6 +261,8 @@ _STRONG = (
     ("output", _read_output),
 )
 _LETTER = re.compile(r"(?<![A-Za-z\\'])\(?([A-Z])\)?(?![A-Za-z'])")
+_LETTERS = re.compile(r"\s*\(?[A-Z]\)?(?:(?:,|,? (?:and|or)) \(?[A-Z]\)?)+(?![\w'])")
+"""Several choices, of which none is the answer by itself."""
 
 
 def _search_choice(text: str) -> Extracted | None:
@@ -272,6 +273,8 @@ def _search_choice(text: str) -> Extracted | None:
     window = text[-WINDOW:]
     for match in reversed(list(_PHRASE.finditer(window))):
         rest = window[match.end() :].split("\n\n")[0]
+        if several := _LETTERS.match(rest.replace("*", " ")):
+            return _strong(several[0].strip(), "phrase")
         letters = [one[1] for one in _LETTER.finditer(rest.replace("*", " ")) if one[1] != "I"]
         if letters:
             return _strong(letters[0], "phrase")

@@ -17,6 +17,7 @@ from mathlete.answers.items import (
     collect_with_signs,
     drop_line_breaks,
     drop_said_of_letters,
+    expand_dots,
     expand_signs,
 )
 from mathlete.answers.joiners import (
@@ -34,6 +35,7 @@ from mathlete.answers.labels import (
     is_in_words,
     is_plain,
     is_title,
+    is_value_beside_name,
     name_of,
     names_equation,
     split_words,
@@ -43,6 +45,7 @@ from mathlete.answers.lexer import MAX_WRITTEN, Token, tokenize
 from mathlete.answers.prose import read_words, strip_prose, unwrap_text
 from mathlete.answers.relations import ORDER_SIGNS, SIGNS, chain_inequalities, equate
 from mathlete.answers.tree import Node, TooBig, Unreadable, replace, symbol, symbols
+from mathlete.answers.vectors import make_vector
 from mathlete.answers.vocabulary import GREEK
 
 _INTERVALS = {"(]": "(]", "[)": "[)", "[]": "[]", "][": "()", "]]": "(]", "[[": "[)"}
@@ -130,7 +133,10 @@ def _read_comma_list(tokens: list[Token]) -> Node:
     # Beside other items x = y = 1 names two values; alone it is a point.
     if len(parts) > 1:
         parts = [one for part in parts for one in _split_chain(part)]
-    return collect_with_signs(name_by_words([read_relation(part) for part in parts], parts))
+    nodes = [read_relation(part) for part in parts]
+    if any(token.text == r"\vec" for token in tokens):
+        nodes = [make_vector(node) for node in nodes]
+    return collect_with_signs(expand_dots(name_by_words(nodes, parts)))
 
 
 def read_relation(tokens: list[Token]) -> Node:
@@ -213,7 +219,7 @@ def _read_congruence(parts: list[list[Token]]) -> Node:
     try:
         left = read_expression(parts[0]) if parts[0] else value
     except Unreadable:
-        if not is_in_words(parts[0]):
+        if not is_in_words(parts[0]) or any("all" in token.text.casefold().split() for token in parts[0]):
             raise
         return value
     if symbols(left) and left.op != "sym" and equate(left, value, names=("", "")).op != "named":
@@ -250,6 +256,8 @@ def _read_equalities(parts: list[list[Token]]) -> Node:
         # x = y = z = 1 is the point (1, 1, 1), x = y = ±1 are two.
         points = [Node("tuple", (value,) * len(names)) for value in expand_signs(last)]
         return points[0] if len(points) == 1 else Node("list", tuple(points))
+    if any(is_value_beside_name(part) for part in parts[1:-1]):
+        raise Unreadable("two values without a sign between them")
     named = Node("named", (last,), name_of(parts[0]))
     if len(parts) == 2 and states_equation(parts[0], last):
         raise Unreadable("an operation that is set equal to something, which is no label")
@@ -388,4 +396,4 @@ def _read_list(tokens: list[Token], *, expand: bool) -> tuple[Node, ...]:
         if part:
             item = read_relation(part)
             items.extend(expand_signs(item) if expand else [item])
-    return tuple(items)
+    return tuple(expand_dots(items))

@@ -19,19 +19,24 @@ _GLYPHS = {
     "→": r"\to ", "➡": r"\to ", "⟶": r"\to ", "➔": r"\to ", "⇒": r"\Rightarrow ", "⟹": r"\implies ",
     "⇔": r"\iff ", "⟺": r"\iff ", "🎉": "", "\ufe0f": "",
     "∨": r"\lor ", "∧": r"\land ", "¬": r"\neg ", "₋": "-", "元": " yuan ", "円": " yen ", "¢": " cents ",
-    "「": " ", "」": " ", "【": " ", "】": " ", "『": " ", "』": " ",
+    "«": " ", "»": " ", "「": " ", "」": " ", "【": " ", "】": " ", "『": " ", "』": " ",
+    "∠": r"\angle ", "△": r"\triangle ", "∀": r"\forall ", "∉": r"\notin ", "∖": r"\setminus ", "ℤ": r"\Z ",
+    "ℕ": r"\N ", "ℚ": r"\Q ", "∙": r"\cdot ", "î": r"\hat{i}", "ĵ": r"\hat{j}",
     "✓": "", "✔": "", "✅": "", "‖": r"\|", "∎": "", "∴": "", "☑": "", "■": "",
 }  # fmt: skip
 _GREEK_NAMES = (
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega"
 )
 _GREEK = dict(zip("αβγδεζηθικλμνξρστυφχψω", _GREEK_NAMES.split(), strict=True))
+_GREEK |= {sign: _GREEK[sign.lower()].capitalize() for sign in "ΓΔΘΛΞΣΦΨΩ"}
 _INVISIBLE = dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2063\u2064\ufeff", "")
 """Signs without ink, which come with copied text."""
 _TABLE = str.maketrans(_INVISIBLE | _GLYPHS | {k: f"\\{v} " for k, v in _GREEK.items()})
-_UP, _DOWN = "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿⁱ", "₀₁₂₃₄₅₆₇₈₉"
-_UP_PLAIN = str.maketrans(_UP, "0123456789+-ni")
-_DOWN_PLAIN = str.maketrans(_DOWN, "0123456789")
+_SCRIPTS = [*"²³¹", *map(chr, (*range(0x2B0, 0x2E5), *range(0x1D2C, 0x1DC0), *range(0x2070, 0x20A0), 0x2C7C))]
+_UP, _DOWN = ("".join(c for c in _SCRIPTS if kind in unicodedata.decomposition(c)) for kind in ("<super>", "<sub>"))
+"""Signs that are raised or lowered: plain ones, which NFKC makes of them, would be factors, 2k for 2 to the k."""
+_ACCENTS = {"\u0302": "hat", "\u0304": "bar", "\u0305": "overline", "\u20d7": "vec"}
+_COMBINED = re.compile(f"(\\w)([{''.join(_ACCENTS)}])")
 _VULGAR = re.compile("[¼½¾⅐-⅞]")
 _NOISE = re.compile(
     r"\\[vh]?phantom\s*(?:\{[^{}]*\}|[^\\{\s])|\\bbox\s*\[[^\[\]]*\]|\\color\s*\[[^\[\]]*\]\{[^{}]*\}"
@@ -46,6 +51,7 @@ _SIZE = re.compile(r"\\(?:left|right|[bB]igg?[lrm]?)(?![a-zA-Z])\.?")
 _PRIME = re.compile(r"\^\s*(?:\{(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
 _END_TOKENS = re.compile(r"<\|[^|<>]{1,40}\|>|</?(?:s|answer|think)>|<｜[^<>]{1,60}｜>")
 _HTML = re.compile(r"</?(?:br?|strong|em|i|u)\s*/?>")
+_HTML_SCRIPT = re.compile(r"<(su[pb])>([^<>]{1,20})</\1>")
 _OHM = re.compile(
     r"(?<=[\d}])(?:\s|\\[,;! ]|~)*(?:\\(?:mathrm|text|rm) ?\{(?:~|\\ | )?[kM]? ?\\Omega ?\}"
     r"|(?:\\(?:mathrm|text|rm) ?\{\s*[kM]\s*\}\s*)?\\Omega)\s*\Z"
@@ -96,6 +102,14 @@ _MAX_ENVIRONMENTS = 40
 """Environments in one answer whose lines are joined: for each that never ends, all of the text is looked through."""
 _OPENING_QUOTES = re.compile(r"(?:\\?\"|[`'*_])+(?=.)", re.S)
 _DELIMITERS = re.compile(r"\\[()\[\]]|(?<!\\)\$")
+SIDE_BY_SIDE = re.compile(
+    r"((?<![\w\\}])[a-zA-Z](?:_\w|_\{\w+\})?\s*=\s*-?\d+(?:\.\d+)?)(?:\\[ ,;:]|[ ~])+"
+    r"(?![" + "".join(LETTER_UNITS) + r"]\s*=)(?=[a-zA-Z](?:_\w|_\{\w+\})?\s*=)"
+)
+"""Two values with nothing but space between them, `x = 6 y = 7`; a letter that may be a unit goes on with the chain."""
+_LISTED_DOTS = re.compile(r"(?<=,)\s*\.\.\.(?=\s*,)")
+_CODED_LETTERS = re.compile(r"\(([0-9A-Z]{2,})\)(?=_\{?(?:1[1-9]|[23]\d)(?!\d))|(?<![\w\\])([A-F]{2,})(?=_\{?16(?!\d))")
+"""Digits of a base above ten that are letters, or stand in brackets: `(FF)_{16}`."""
 _CUT_SHORT = re.compile(r"(?<=\.\d)\.\.\.|(?<=\.\d\d)\.\.\.|(?<=\.\d{3})\.\.\.|(?<=\d{4})\.\.\.")
 _CHOOSE = re.compile(r"(?<=\d )choose (?=\d)")
 _PLUS_MINUS = re.compile(r"\+\s?/\s?-|\A\s*\+-")
@@ -118,7 +132,7 @@ _ALL_BUT = re.compile(
     r"\A(?:\\(?:text|mbox)\s*\{)?\s*(?:the set of )?all real numbers(?: x)? (?:except|other than|but)(?: for)?"
     r"(?: x =)?\s*\}?\s*(?:[a-z]\s*=)?(?=[-\d\\(][^\n]{0,60}\Z)"
 )
-_TIMES_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
+_TIMES = re.compile(r"(?<=\d)(?:\s*[xX]\s*(?=10\s*\^)|\s+[xX]\s+(?=\d))")
 _UNIT = "(?:" + "|".join(sorted(UNITS - {"in", "a"}, key=len, reverse=True)) + ")"
 _LETTER = "(?:" + "|".join(sorted(LETTER_UNITS)) + ")"
 _POWER = r"(?:\^\{?-?\d\}?)?"
@@ -140,16 +154,24 @@ def clean(text: str) -> str:
     >>> clean("２½")
     '2\\\\frac{1}{2}'
     """
+    text = text[3:] if text.startswith("Rs.") else text
     # Most answers are plain ASCII without commands: nothing in them needs the passes over LaTeX and Unicode.
     text = _shorten_blanks(text)
     if not _PURE.match(text):
         text = _shorten_blanks(_simplify_latex(_spell_unicode(text)))
     if "</" in text or "<br" in text:
         text = _HTML.sub(" ", _END_TOKENS.sub(" ", text))
+    if text.count("=") > 1:
+        text = SIDE_BY_SIDE.sub(r"\1, ", text)
+    text = _LISTED_DOTS.sub(r" \\ldots", text)
+    if "<s" in text:
+        text = _HTML_SCRIPT.sub(lambda m: f"{'^' if m[1] == 'sup' else '_'}{{{m[2]}}}", text)
     text = _CUT_SHORT.sub(r"\\ldots ", text)
-    text = _PLUS_MINUS.sub(r"\\pm ", _TIMES_TEN.sub(r"\\times ", text)).strip()
+    text = _PLUS_MINUS.sub(r"\\pm ", _TIMES.sub(r"\\times ", text)).strip()
     if " choose " in text:
         text = _CHOOSE.sub(r"\\choose ", text)
+    if "_" in text:
+        text = _CODED_LETTERS.sub(r"\\text{\1\2}", text)
     if "base" in text or "mod" in text:
         text = _MODULUS_IN_WORDS.sub(r" \\pmod{\1}", _BASE_IN_WORDS.sub(r"_{\1}", text))
     if "Rational(" in text:
@@ -204,9 +226,9 @@ def _strip_quotes(text: str) -> str:
 def _spell_unicode(text: str) -> str:
     if text.isascii():
         return text
-    text = re.sub(f"[{_UP}]+", lambda m: "^{" + m[0].translate(_UP_PLAIN) + "}", text)
-    text = re.sub(f"[{_DOWN}]+", lambda m: "_{" + m[0].translate(_DOWN_PLAIN) + "}", text)
-    text = _VULGAR.sub(_spell_fraction, text)
+    text = re.sub(f"[{_UP}]+", lambda m: "^{" + unicodedata.normalize("NFKC", m[0]) + "}", text)
+    text = re.sub(f"[{_DOWN}]+", lambda m: "_{" + unicodedata.normalize("NFKC", m[0]) + "}", text)
+    text = _COMBINED.sub(lambda m: rf"\{_ACCENTS[m[2]]}{{{m[1]}}}", _VULGAR.sub(_spell_fraction, text))
     # Twice: NFKC turns full-width signs into ASCII and others into signs of the table.
     return unicodedata.normalize("NFKC", text.translate(_TABLE)).translate(_TABLE)
 
@@ -274,6 +296,29 @@ _NOT_EQUAL = re.compile(r"\\not\s*=")
 _NOT_IN = re.compile(r"\\not\s*\\in(?![a-zA-Z])")
 _MAPS_TO = re.compile(r"\A\s*(?:[a-zA-Z]\s*:\s*)?[a-z]\s*\\mapsto(?![a-zA-Z])")
 """A function that is written as `f: x \\mapsto x^2`."""
+_DECLARED = re.compile(
+    r"\A\s*[a-zA-Z]\s*(?::|\\colon)[^,;:=]{1,40}\\(?:to|rightarrow)(?![a-zA-Z])[^,;:=]{1,40}[,;]"
+    r"(?:\\[ ,;!]|\\q?quad|\s)*(?=[a-zA-Z]\s*(?:\\left)?\()"
+)
+"""What a function maps to what, before its formula: `f: \\mathbb{R} \\to \\mathbb{R}, f(x) = 2x`."""
+_DOTTED_PERIOD = re.compile(r"(?<=[.\d])\\dot\s*\{?(\d)\}?(\d*)\\dot\s*\{?(\d)\}?")
+_IN_FONT = r"\\(?:math(?:bf|rm)|boldsymbol|bm|pmb|vec|hat|widehat|overrightarrow)"
+_IJK = r"(?:[ijk]|\\[ij]math)(?![a-zA-Z])"
+_UNIT_VECTOR = re.compile(
+    rf"{_IN_FONT}(?:\s*\{{\s*(?:{_IN_FONT}\s*(?:\{{\s*({_IJK})\s*\}}|({_IJK}))|({_IJK}))\s*\}}|\s+({_IJK})|(?=\\)({_IJK}))"
+)
+
+
+def _spell_unit_vectors(text: str) -> str:
+    r"""Return the text with `\vec{i}` for unit vectors in any font, where it has two of i, j and k at least."""
+    if not re.search(r"\\(?:hat|widehat|vec|overrightarrow|math|bold|bm|pmb)", text):
+        return text
+    names = {(match[match.lastindex or 0]).strip("\\")[0] for match in _UNIT_VECTOR.finditer(text)}
+    if len(names) < 2:
+        return text
+    return _UNIT_VECTOR.sub(lambda match: rf"\vec{{{match[match.lastindex or 0].strip(chr(92))[0]}}}", text)
+
+
 _INDEX = r" ?\{? ?(\d{1,4}) ?\}? ?"
 _CHOICES = re.compile(
     rf"(?:\{{\s*\}}\s*|(?<![\w)}}]))[_^]{_INDEX}(?:\\(?:mathrm|text)\s*)?\{{?([CP])\}}?_{_INDEX}(?![\d^(])"
@@ -303,6 +348,11 @@ def _simplify_latex(text: str) -> str:
         text = _LINE_BREAK.sub(", " if unescaped == text else " ", joined)
     if r"\not" in text:
         text = _NOT_IN.sub(r"\\notin ", _NOT_EQUAL.sub(r"\\ne ", text))
+    if r"\dot" in text:
+        text = _DOTTED_PERIOD.sub(r"\\overline{\1\2\3}", text)
+    text = _spell_unit_vectors(text)
+    if r"\to" in text or r"\rightarrow" in text:
+        text = _DECLARED.sub("", text)
     if r"\mapsto" in text:
         text = _MAPS_TO.sub("", text)
     if "C" in text or "P" in text:

@@ -181,11 +181,15 @@ class Grammar:
         if self.peek().text == "{":
             return self.group()
         # TeX takes one token after ^, but `2^10` is read as written in plain text: 2 to the 10.
-        node = read_suffixes(self, self.atom())
+        node = read_suffixes(self, self.bare())
         if self.peek().text == "^":
             self.take()
             return Node("pow", (node, self.exponent()))
         return node
+
+    def bare(self) -> Node:
+        r"""Read an argument without braces: a number takes no fraction there, as the 2 of `10^2\frac14` is no 2 1/4."""
+        return read_literal(self.take().text) if self.peek().kind == "num" else self.atom()
 
     def atom(self) -> Node:
         """Read the smallest complete value."""
@@ -261,10 +265,17 @@ class Grammar:
             token = self.take()
             if token.kind == "end":
                 raise Unreadable(f"{opener!r} is never closed")
-            depth += _depth(token.text, opener)
+            depth += -1 if self._ends_open_interval(opener) else _depth(token.text, opener)
         # What stands in brackets is looked through once more for each bracket around it.
         spend(1 + (self.at - start) // 5)
         return self.read_group(self.tokens[start : self.at - 1], opener, self.tokens[self.at - 1].text)
+
+    def _ends_open_interval(self, opener: str) -> bool:
+        """Return whether the token just taken is the [ that ends `[0, 1[`: behind a value, and no value comes next."""
+        before, token, after = self.tokens[self.at - 2], self.tokens[self.at - 1], self.peek()
+        if token.text != "[" or opener not in "([]" or before.text in ("(", "[", ",", ";"):
+            return False
+        return after.kind == "end" or after.text in (*_SETS, ",", ";", ")", r"\}")
 
     def argument(self) -> Node:
         """Read a TeX argument: a braced group, or the next single digit or atom."""
@@ -276,7 +287,7 @@ class Grammar:
             self.tokens = [*self.tokens]
             self.tokens[self.at] = Token("num", token.text[1:])
             return number(int(token.text[0]))
-        return self.atom()
+        return self.bare()
 
     def text(self, token: Token) -> Node:
         """Read a value inside a text or font command: \\mathrm{e}, \\mathbf{42}, \\text{five}."""

@@ -6,6 +6,7 @@ import re
 
 from mathlete.answers.answer import parse
 from mathlete.answers.exact import as_integer
+from mathlete.answers.glyphs import SIDE_BY_SIDE
 from mathlete.answers.literals import is_factorial
 from mathlete.competitions import Competition
 
@@ -68,9 +69,13 @@ _PLAIN = 18
 """Longest integer that is read without the reader of answers, digits."""
 _MAX_NAMED = 500
 """Longest labelled integer, characters."""
-_OTHER = re.compile(r"[,;<>≤≥~]|[!:\\]\Z|\\(?:in|forall|le|ge|leq|geq|neq?|equiv|approx)\b")
+_OTHER = re.compile(
+    r"[,;<>≤≥~]|[!:\\]\Z|\\&|=[^|]*\|[^|]*\Z|\\(?:lor|vee|land|wedge|mid|in|forall|le|ge|leq|geq|neq?|equiv|approx)\b"
+)
 _LINKS = re.compile(
-    r"\b(?:and|or|for|where|if)\b|\d.*\b(?:at|when|whenever|as|with|iff|given|provided|since|because|by)\b", re.S
+    r"\b(?:and|or|for|where|if)\b|\d.*\b(?:at|when|whenever|as|with|iff|given|provided|since|because|by)\b"
+    r"|\d\s*\\(?:text|mbox|textrm|mathrm)\s*\{[^{}]*[a-z]{3,}[^{}]*\}\s*[a-zA-Z]\s*\Z",
+    re.S,
 )
 """What makes `... = integer` another thing than a labelled integer: a list, a condition, another relation."""
 _BREAKS = re.compile(r"\\\\|\n|\\q?quad(?![a-zA-Z])")
@@ -103,6 +108,8 @@ def _named_integer(text: str) -> int | None:
     *lines, last = _BREAKS.split(bare)
     # "a = 5" and "b = 6" in two lines are two values; a chain goes on with its sign.
     if lines and not _GOES_ON.match(last) and not _UNFINISHED.search(lines[-1]) and any("=" in line for line in lines):
+        return None
+    if SIDE_BY_SIDE.search(text):
         return None
     if _OTHER.search(_BRACKETED.sub("", bare)) or _LINKS.search(left):
         return None

@@ -7,9 +7,10 @@ from itertools import product
 from math import prod
 
 from mathlete.answers.effort import spend
+from mathlete.answers.exact import exact_value
 from mathlete.answers.lexer import Token
 from mathlete.answers.relations import SIGNS, make_point
-from mathlete.answers.tree import Node, Unreadable, walk
+from mathlete.answers.tree import Node, Unreadable, number, symbol, walk
 
 _REGIONS = frozenset({"interval", "union", "field"})
 _CONDITIONS = frozenset({"rel", "inter", "in"})
@@ -125,6 +126,22 @@ def _choose_signs(node: Node, choice: list[bool]) -> Node:
     return Node("add", (args[0], last)) if len(args) == 2 else last
 
 
+def expand_dots(nodes: list[Node]) -> list[Node]:
+    r"""Return the items with whole numbers for the dots of `1, 2, \ldots, 6`, where the others show their step."""
+    at = next((at for at, node in enumerate(nodes) if node == _DOTS), 0)
+    if at < 2 or at == len(nodes) - 1 or nodes.count(_DOTS) > 1:
+        return nodes
+    values = [exact_value(node) for node in nodes if node != _DOTS]
+    given = [int(value) for value in values if value is not None and value.denominator == 1]
+    step = given[1] - given[0] if len(given) == len(nodes) - 1 else 0
+    if not step or not 0 <= (given[-1] - given[0]) // step < MAX_ITEMS:
+        return nodes
+    filled = list(range(given[0], given[-1] + (1 if step > 0 else -1), step))
+    is_one_step = filled[:at] == given[:at] and filled[at - len(given) :] == given[at:]
+    return [number(value) for value in filled] if is_one_step else nodes
+
+
+_DOTS = symbol("...")
 _OPEN = {"(": 1, "[": 1, "{": 1, r"\{": 1, r"\begin": 1, ")": -1, "]": -1, "}": -1, r"\}": -1, r"\end": -1}
 _PAIR_ENDS = frozenset({")", "]", r"\}"})
 

@@ -164,6 +164,16 @@ def _is_word(token: Token) -> bool:
     return token.kind == "word" and word.isalpha() and (len(word) > 2 or word.lower() in ("is", "of", "it", "an"))
 
 
+def is_value_beside_name(part: list[Token]) -> bool:
+    r"""Return whether a part of a chain is a value and the next one's name: the `6 | b` of `a = 6 | b = 7`."""
+    if len(part) < 2 or part[0].kind != "num" or part[-1].kind not in ("name", "cmd"):
+        return False
+    return any(t.text in _APART or (t.kind == "text" and len(t.text.strip()) > 2) for t in part[1:-1])
+
+
+_APART = frozenset({"|", r"\mid", r"\&", "&"})
+
+
 def is_title(tokens: list[Token]) -> bool:
     """Return whether the tokens are nothing but words, as the label in `\\text{Final answer}: 42` is."""
     return bool(tokens) and split_words(tokens) == (tokens, [])

@@ -43,6 +43,7 @@ _TOKEN = re.compile(
     r"(?P<space>[ \t\r]+)|(?P<nl>\n[\s]*)"
     r"|(?P<based>(?=[0-9A-Z]*\d)[0-9A-Z]{2,}(?=_\{?(?:1[1-9]|[23]\d)(?!\d)))"
     r"|(?P<repeat>\d*\.\d*(?:\\(?:overline|bar|dot)\s*\{?\s*\d+\s*\}?|\(\d+\))|\d*\.\d{3,}\s*(?:\.\.\.|\\l?dots\b))"
+    r"|(?P<coded>0(?:[xX][0-9A-Fa-f]+|[bB][01]+|[oO][0-7]+)(?![\w.]))"
     r"|(?P<num>(?<![\d_])\d{1,3}(?:_\d{3})+(?![\d_])"
     r"|[1-9]\d{0,2}(?:,\d{3})+(?![\d]|,\d)(?:\.\d+)?|[1-9]\d{0,2}(?:[ ]\d{3})+(?![\d]|[ ]?\d)(?:\.\d+)?"
     r"|\d+\.?\d*|\.\d+)"
@@ -123,6 +124,9 @@ def _append_token(kind: str, word: str, tokens: list[Token], spaced: bool, *, fo
         tokens.extend((Token("op", "!"), Token("op", "=")))
     elif kind == "num":
         tokens.append(Token("num", re.sub("[, _]", "", word), spaced))
+    elif kind == "coded":
+        # Read as a product, 0x2A would be 0.
+        raise Unreadable(f"{word!r} is a program's number")
     elif kind == "cmd":
         tokens.append(Token("cmd", "\\" + FUNCTION_SPELLINGS.get(word[1:], word[1:]), spaced))
     else:
@@ -170,6 +174,7 @@ def _append_exponent(word: str, tokens: list[Token], spaced: bool) -> None:
 
 def _append_name(word: str, tokens: list[Token], spaced: bool) -> None:
     """Append a name, or a word whose letters may be a product or a unit."""
+    word = FUNCTION_SPELLINGS.get(word, word) if len(word) > 2 else word
     if word in _NAMES or word.lower() in ("and", "or"):
         tokens.append(Token("name", word.lower() if word.lower() in ("and", "or") else word, spaced))
     elif len(word) == 1:

@@ -7,8 +7,10 @@ import re
 from mathlete.answers.bare_maths import delimit_formulas
 from mathlete.answers.remarks import drop_afterthought
 from mathlete.answers.sentences import (
+    MATHS,
     NUMBER,
     PROSE,
+    drop_references,
     find_formulas,
     is_prose,
     last_of_chain,
@@ -23,14 +25,50 @@ EMPTY_LINE = re.compile(r"[-\s*_$.:=\\()\[\]{}`\"']*\Z")
 
 def read_loosely(window: str, *, is_list: bool = False) -> tuple[str, str] | None:
     """Return the place and the answer in a text that marks none, or None."""
+    window = _spell_signs(_drop_table(window))
+    concluded = None if is_list else _read_conclusion(window)
     # The last number counts here, so "..., attained for x = 3" must not stand behind the value.
-    window = drop_afterthought(_delimit_in_prose(_spell_signs(_drop_table(window))))
+    window = drop_afterthought(_delimit_in_prose(window))
     if is_list and (listed := _read_list(window)):
         return "line", listed
     for provenance, reader in _WEAK:
         if answer := reader(window):
-            return provenance, answer
+            if concluded is None or reader in _SAID_AS_A_WHOLE:
+                return provenance, answer
+            # A unit behind the value says no more.
+            is_same = concluded.startswith(answer) and re.match(r"\Z| [a-zA-Z]", concluded[len(answer) :])
+            return (provenance, answer) if is_same else ("line", concluded)
     return None
+
+
+_SENTENCE = re.compile(r"(?:\A|(?<=[.!?:])\s+|\n)(?=[*_ ]*(?!Note|If|Suppose|Let|When|For |Since|Because)[A-Z][a-z])")
+_COPULA = r"\b(?:is|are|has|have|equals?|be|becomes|gives?|yields?)\b"
+_CONCLUSION = re.compile(
+    rf"[*_ ]*[A-Z](?:(?!{_COPULA}|\b(?:when|where|if|since|because)\b)[^.\n=])*{_COPULA}"
+    r"\s+(?:exactly |only |thus |simply |equal to |a total of )?"
+    r"(?P<said>(?:[-−(\[$\\\d√π]|[b-zB-HJ-Z](?![a-zA-Z']))[^\n]*)\Z"
+)
+_SAYS_MORE = re.compile(
+    rf"{_COPULA}|\b(?:so|thus|hence|then|therefore|giving|yielding|namely|which|where|but|we|being|total|times|i\.e)\b|[.?!:]\s+\S"
+)
+
+
+def _read_conclusion(window: str) -> str | None:
+    """Return the value in a last sentence such as "Therefore the maximum is 5 (for x = 1)", which says nothing more."""
+    starts = [match.end() for match in _SENTENCE.finditer(window.rstrip())]
+    said = _CONCLUSION.match(window.rstrip()[starts[-1] :]) if starts else None
+    if said is None or _SAYS_MORE.search(MATHS.sub(" ", said["said"])):
+        return None
+    counted = _COUNTED_VALUE.match(said["said"])
+    value = read_sentence(counted[0] if counted else said["said"])
+    # Several formulas are several values, of which none is the answer, and an equation may be a label.
+    is_value = value and not is_prose(value) and re.search(r"\d|\\", value) and not re.search(r"[$=]|\\[()]", value)
+    return value if is_value else None
+
+
+_COUNTED_VALUE = re.compile(
+    r"(\$[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|-?\d[\d,]*)(?=\s+(?!and\b|or\b|to\b|times\b|by\b)[a-z]{3,})"
+)
 
 
 def _spell_signs(window: str) -> str:
@@ -74,12 +112,12 @@ def _read_last_formula(window: str) -> str | None:
     formula, end = placed[-1]
     after = window[end:]
     percent = re.match(r"\s*\\?\$*\s*(?:\\?%|percent\b|pct\b)", after)
-    return None if NUMBER.search(after) else last_of_chain(formula) + (r"\%" if percent else "")
+    return None if NUMBER.search(drop_references(after)) else last_of_chain(formula) + (r"\%" if percent else "")
 
 
 def _read_last_bold(window: str) -> str | None:
     bold = list(_BOLD.finditer(window))
-    if not bold or NUMBER.search(window[bold[-1].end() :]):
+    if not bold or NUMBER.search(drop_references(window[bold[-1].end() :])):
         return None
     content = bold[-1][1].strip()
     return read_sentence(content) if re.search(r"\d|\\", content) or len(content) == 1 else None
@@ -98,6 +136,21 @@ _COMMA = r"\s*(?:,\s*(?:and|or)\b|,|and\b|or\b)\s*"
 _LISTED = re.compile(
     rf"\b(?:are|is|either)\s+({_ITEM}(?:{_COMMA}{_ITEM})+)\.?\Z|({_FORMULA}(?:{_COMMA}{_FORMULA})+)\.?\Z"
 )
+
+
+_EITHER = re.compile(
+    rf"\b(?:is|be|are|either)\s+(?P<items>{_ITEM}(?:\s*,\s*{_ITEM})*,?\s+or\s+{_ITEM})[\s.*]*\Z"
+    r"|(?P<named>\$([a-zA-Z])\s*=[^=$]{1,60}\$,?\s+or\s+\$\3\s*=[^=$]{1,60}\$)[\s.*]*\Z"
+)
+
+
+def _read_either(window: str) -> str | None:
+    """Return the values that end a text with "or" between them: `is 6 or 7`, `$x = 5$ or $x = -5$`.
+
+    Behind anything else the second one is most often the first once more: `it equals $50\\cdot 12$, or $600$`.
+    """
+    either = _EITHER.search(window, max(0, len(window) - 2 * _LAST_SENTENCE))
+    return (either["items"] or either["named"]) if either else None
 
 
 def _read_list(window: str) -> str | None:
@@ -151,7 +204,7 @@ _NONE = re.compile(
     r"(?: exist)?[.! ]*\Z",
     re.I,
 )
-_RATIO = re.compile(r"\bratio\b[^\d\n]*?(\d+) to (\d+)[.! ]*\Z")
+_RATIO = re.compile(r"\bratio\b[^\d\n]*?(\d+)(?: to | : )(\d+)[.! ]*\Z")
 
 
 def _read_none(window: str) -> str | None:
@@ -165,12 +218,14 @@ def _read_ratio(window: str) -> str | None:
     return f"{ratio[1]}:{ratio[2]}" if ratio else None
 
 
+_SAID_AS_A_WHOLE = (_read_none, _read_ratio, _read_phrase_with_formula)
 _LAST_SENTENCE = 200
 """Characters at the end of a text in which it may say that there is nothing, or a ratio."""
 _WEAK = (
     ("line", _read_none),
     ("line", _read_ratio),
     ("whole", _read_phrase_with_formula),
+    ("line", _read_either),
     ("formula", _read_last_formula),
     ("bold", _read_last_bold),
     ("line", _read_last_line),

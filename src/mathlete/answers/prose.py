@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from itertools import accumulate
 
 from mathlete.answers.tree import Node, Unreadable, number
-from mathlete.answers.vocabulary import ALL_REALS, FUNCTIONS, NO_SOLUTION, NUMBER_WORDS, OPERATORS, UNITS
+from mathlete.answers.vocabulary import ALL_REALS, CURRENCY, FUNCTIONS, NO_SOLUTION, NUMBER_WORDS, OPERATORS, UNITS
 
 _WORDS = re.compile(r"[A-Za-z][A-Za-z'\- ]*[.!]?\Z|[A-Za-z]{3}[A-Za-z'\- ]*(?:, ?[A-Za-z]{3}[A-Za-z'\- ]*)+\Z")
 """Words, or several with commas between them, whose order counts: they may be ranked."""
-_TIME = re.compile(r"\d{1,2}:0\d(?::\d{2})?|\d{1,2}(?:\s*:\s*[0-5]\d)?\s*(?:[ap]\.m\.?|[ap]m)\Z", re.I)
+_TIME = re.compile(r"\d{1,2}\s?:\s?0\d(?::\d{2})?|\d{1,2}(?:\s*:\s*[0-5]\d)?\s*(?:[ap]\.m\.?|[ap]m)\Z", re.I)
 _MONTH = "january|february|march|april|may|june|july|august|september|october|november|december"
 _DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
 _YEAR = r"(?:,? (\d{4}))?\Z"
 _DATE = re.compile(rf"({_MONTH}) {_DAY}{_YEAR}|{_DAY}(?: of)? ({_MONTH}){_YEAR}")
+_ISO_DATE = re.compile(r"\A(1[5-9]\d\d|20\d\d)-(0[1-9]|1[0-2])-([0-2]\d|3[01])\Z")
 _CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(?([A-Za-z])\)\Z")
-_SEVERAL_TITLES = re.compile(r"\S[,;]?\s+\(?[A-Z]\s*[.:)]\s+\S")
+_SEVERAL_TITLES = re.compile(r"\S[,;]?\s+\(?[A-Z]\s*[.:)](?:\s+\S|\Z)")
 _ENUMERATION = re.compile(r"\A\((?:a|i|1)\)\s.*\((?:b|ii|2)\)\s", re.S)
 """Parts of a question, each with its answer."""
 _OPTION = re.compile(r"(?:option|choice|(?:the )?(?:correct )?answer is:?) (?=\(?[A-Z]\)?\Z)", re.I)
@@ -30,14 +32,14 @@ _OPERATOR = re.compile(
 )
 """An operator in upright letters before its argument: no word."""
 _ALL_TEXT = re.compile(_TEXT.pattern + r"\{(?=[^{}]*[,\d])([^{}]*)\}")
-_ARTICLE = re.compile(r"(?:an?|the) (?=[a-z]{3})")
+_ARTICLE = re.compile(r"(?:an?|the) (?=[a-z]{3})|on (?=[a-z]+day\b)|it (?=can)")
 _SYNONYMS = {"dne": "does not exist", "doesn't exist": "does not exist"}
 _ROMAN = frozenset({"II", "IV", "VI", "IX", "XI", "XX"})
 _NAMES = frozenset({"pi", "infinity", "inf", "oo", "abc", "xyz", "abcd"})
 _IS = re.compile(r"\b(?:is|are|equals)\s*:?(?:\s*\}\s*|\s+(?!\}))(?=\S*[\d\\(\[{])", re.S)
 _PLAIN_LABEL = re.compile(r"(?:(?:final|the|my|total) )*(?:answer|ans|result|total|sum|solution)\s*[:=]\s*(?=\S)", re.I)
 _ABOUT = re.compile(
-    r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|which|where)[^{}]*\}.*", re.S
+    r"\\(?:text|mbox)\s*\{\s*\(?\s*(?:(?:or )?(?:about|approx|approximately)|i\.e\.|(?:which|where)\b)[^{}]*\}.*", re.S
 )
 _BACKSLASH_SPACE = re.compile(r"(?<!\\)\\ ")
 _WHERE = re.compile(
@@ -68,6 +70,7 @@ def read_words(cleaned: str) -> Node | None:
     plain = _TEXT.sub("", cleaned).replace("{", "").replace("}", "").replace("$", "").strip()
     plain = re.sub(r" ?, ?", ", ", re.sub(r"\s+", " ", plain)).strip(' .,;:*"').lstrip("'")
     # The prime of x' belongs to the name.
+    plain = plain.removesuffix(" only")
     plain = _OPTION.sub("", plain if plain[-2:-1].isalpha() else plain.rstrip("'"))
     folded = plain.casefold()
     if folded in NO_SOLUTION:
@@ -76,12 +79,17 @@ def read_words(cleaned: str) -> Node | None:
         return Node("field", value="reals")
     if (count := read_number_word(folded)) is not None:
         return number(count)
+    count_of, _, unit = folded.rpartition(" ")
+    if unit in UNITS | CURRENCY and (count := read_number_word(count_of)) is not None:
+        return number(count)
+    if (part := _read_fraction_words(folded)) is not None:
+        return number(part)
     # Before the formulas: 3:05 would be a ratio.
     if _TIME.match(plain):
         time = folded.replace(".", "").replace(" ", "")
         # 9 a.m. is 9:00 a.m.
         return Node("text", value=time if ":" in time else f"{time[:-2]}:00{time[-2:]}")
-    if date := _DATE.match(folded):
+    if date := _DATE.match(_ISO_DATE.sub(lambda m: f"{_MONTH.split('|')[int(m[2]) - 1]} {m[3]} {m[1]}", folded)):
         month, day, year = (date[at] or date[other] or "" for at, other in ((1, 5), (2, 4), (3, 6)))
         return Node("text", value=f"{month} {int(day)} {year}".strip())
     # "B) 12" is the choice B: what stands behind the letter repeats the option.
@@ -120,6 +128,23 @@ def read_number_word(word: str) -> int | None:
     return sum(value * (1000 if sign and not at else 1) for at, value in enumerate(filter(None, values)))
 
 
+_PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
+          "eighth": 8, "ninth": 9, "tenth": 10}  # fmt: skip
+_FRACTION = re.compile(rf"(?:([a-z -]+) and )?(?:(an?|[a-z]+)[ -])?({'|'.join(_PARTS)})(s?)\Z")
+
+
+def _read_fraction_words(words: str) -> Fraction | None:
+    """Return the value of "two thirds" or "two and a half"; twenty-third is no fraction, since it is no plural."""
+    spelt = _FRACTION.match(words)
+    if spelt is None or (spelt[2] is None and words != "half"):
+        return None
+    count = 1 if spelt[2] in (None, "a", "an") else read_number_word(spelt[2])
+    whole = read_number_word(spelt[1]) if spelt[1] else 0
+    if count is None or whole is None or (count > 1) != bool(spelt[4]):
+        return None
+    return whole + Fraction(count, _PARTS[spelt[3]])
+
+
 def _read_below_thousand(word: str) -> int | None:
     spelt = _SPELT.match(word)
     tens = [part for part in re.split("[ -]", spelt[2]) if part] if spelt else []
@@ -140,8 +165,8 @@ def _is_text(plain: str, cleaned: str) -> bool:
     return (marked and plain not in ("pi", "infinity")) or (longest > 2 and plain not in _NAMES)
 
 
-_REPEATED = re.compile(r"(\d{1,6})\s*\(([a-zA-Z -]{3,40})\)\Z")
-"""A number with its name in words behind it."""
+_REPEATED = re.compile(r"(\d{1,6})\s*\(([a-zA-Z -]{3,40})\)\Z|([a-zA-Z -]{3,40}?)\s*\((\d{1,6})\)\Z")
+"""A number with its name in words behind it or before it."""
 
 
 def strip_prose(cleaned: str) -> str:
@@ -149,8 +174,8 @@ def strip_prose(cleaned: str) -> str:
     if _ENUMERATION.match(cleaned):
         raise Unreadable("the answers of several parts")
     spelt = _REPEATED.match(cleaned)
-    if spelt and read_number_word(spelt[2].casefold()) == int(spelt[1]):
-        return spelt[1]
+    if spelt and read_number_word((spelt[2] or spelt[3]).casefold()) == int(spelt[1] or spelt[4]):
+        return str(spelt[1] or spelt[4])
     # A remark at the very start is not a remark behind a value: then all of it stays.
     starts_with_remark = _ABOUT.match(cleaned)
     if starts_with_remark is None and (remark := _ABOUT.search(cleaned)) and remark.start() > 0:

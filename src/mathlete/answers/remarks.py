@@ -11,15 +11,15 @@ _AFTERTHOUGHT = re.compile(
 )
 
 
-_VALUE_SAID = r"(?:\$(?:\\\$)?[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|[-−]?\d[\d.,/]{0,40}(?<!,))"
+_VALUE_SAID = r"(?:\*\*)?(?:\$(?:\\\$)?[^$]{1,200}\$|\\\([^$]{1,200}?\\\)|[-−]?\d[\d.,/]{0,40}(?<!,))(?:\*\*)?"
 _SAID_WHEN = re.compile(
     rf"(?P<value>(?:\b(?:is|are|equals?|get|gives?|have|becomes?|exactly|that|find|obtain|of|yields?)\s+|=\s*){_VALUE_SAID}(?:\s+[a-z]{{1,12}})?)"
     r"(?:,?[ \t]+(?:when(?:ever)?|iff|if|with equality|namely|valid for|as\s(?=[$\\(]{0,2}[a-z]\b)|because|since"
     r"|provided|as long as|as (?:there|the|we|it|this|that|they|each|all)\b|in (?:all|both|any|either)|given that"
     r"|which (?:happens|occurs|is (?:attained|achieved|reached))"
     r"|and (?:it |this )?(?:is |are )?(?:occurs?|attained|achieved|reached))\b"
-    r"|,[ \t]+(?:by|using|from(?! wh)|via|after|according to)\b"
-    r"|,?[ \t]+(?:and |but )?(?:not|rather than|instead of|unlike)\b|[ \t]+\((?=[^()]*[a-z]))"
+    r"|,?[ \t]+(?:at|for)\s+(?:[$]|\\\()?[a-z]\s*=|,[ \t]+(?:by|using|from(?! wh)|via|after|according to)\b"
+    r"|,?[ \t]+(?:and |but )?(?:not|rather than|instead of|unlike)\b|[ \t]+\((?=[^()]*(?:(?<![\\a-z])[a-z]{3}|[=<>])))"
     r"[^\n.!?]*[.!?)]*\s*\Z"
 )
 """A value that is said, and behind it, to the end of the text, when it is taken, or its parts."""
@@ -38,19 +38,19 @@ _SAYS_VALUE = re.compile(r"\b(?:is|are|was|be|equals?|becomes?|gives?|yields?)\b
 
 
 _DONE = re.compile(
-    r"(?:[,;.]|(?<=[\w$)}]))\s+(?:(?:and|so|thus|hence|which means)\s+)?(?:that\s+)?(?:now\s+)?"
+    r"(?:(?<=[.!])\s+Done|(?:[,;.]|(?<=[\w$)}]))\s+(?:(?:and|so|thus|hence|which means)\s+)?(?:that\s+)?(?:now\s+)?"
     r"(?:(?:we|I)(?:'re|'ve| are| have| am)\s+(?:now |all )?(?:done|finished|through|completed|checked|verified|proved)"
     r"|(?:completing|finishing|concluding)|(?:which|the proof|this|that) (?:completes|finishes|concludes|ends|settles)"
     r"|(?:it|this|that|which|the proof|everything) (?:is (?:done|complete|finished|checked|verified)|checks out)"
     r"|(?:all|both|the)(?: (?:the|of|these|those|other))* (?:\d+ |[a-z]+ )?(?:conditions|cases|checks|steps|constraints"
-    r"|requirements|equations) (?:hold|are (?:met|satisfied|done|true|checked|covered)|work|check out))\b"
+    r"|requirements|equations) (?:hold|are (?:met|satisfied|done|true|checked|covered)|work|check out)))\b"
     r"[^\n.!?]*[.!?]?\s*\Z",
     re.I,
 )
 """What says that the work is over: no number in it is the answer."""
 _ASIDE = re.compile(
     r"(?<=[\w$)}\].!])(?<!\bat)(?<!\bis)(?<!\bare)(?<!point)\s+\((?!\s*mod\b)"
-    r"(?:(?=[^()\n]*[a-zA-Z]{3})(?![^()\n,]{1,12},[^()\n,]{1,12}\))[^()\n]{1,150}|\d+(?:\s*[-+*/×·=]\s*\d+)+)\)[\s.!]*\Z"
+    r"(?:(?=[^()\n]*(?<![\\a-zA-Z])[a-zA-Z]{3})(?![^()\n,]{1,12},[^()\n,]{1,12}\))[^()\n]{1,150}|\d+(?:\s*[-+*/×·=]\s*\d+)+)\)[\s.!]*\Z"
 )
 """A bracket with words, or with a sum, that ends a text: `8 days (5 + 3).` and `12. (3 rows of 4)`."""
 _ROUGHLY = re.compile(

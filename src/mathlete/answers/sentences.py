@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mathlete.answers.bare_maths import delimit_formulas
-from mathlete.answers.vocabulary import FUNCTIONS, MANY_ARGUMENTS, PLAIN_FUNCTIONS
+from mathlete.answers.vocabulary import CURRENCY, FUNCTIONS, MANY_ARGUMENTS, PLAIN_FUNCTIONS, UNITS
 
 MATHS = re.compile(
     r"\$\$([^$]+)\$\$|(?<!\\)\$([^$\n]+)(?<!\\)\$|\\\(((?:(?!\\\)).){1,300})\\\)|\\\[((?:(?!\\\]).){1,300})\\\]", re.S
@@ -77,14 +77,24 @@ _TAIL = re.compile(
     r"|[,;]?\s+(?:for|at|with)\s+(?:\$|\\\()?\s*\(?[a-zA-Z](?:,\s*[a-z])*\)?\s*"
     r"(?:[=<>≥≤]|\\(?:in|geq?|leq?|neq?|geqslant|leqslant)\b).*"
     r"|\s+[-–—]\s+(?=[a-z]{2,}).*|:\s+(?=[a-z]{2,}).*|;\s+(?=[^$]*(?<![\\a-zA-Z])[a-z]{4,}).*"
-    r"|\s+\((?!mod\b)(?=[^()]*[a-z]{3})[^()]*\)\W*|\s+\([^()]{1,20}%\)\W*|\?)\Z",
+    r"|\s+\((?!mod\b)(?=[^()]*(?:(?<![\\a-z])[a-z]{3}|\b[a-z]\s?[=<>]))[^()]*\)\W*|\s+\([^()]{1,20}%\)\W*|\?)\Z",
     re.S,
 )
+
+
+_DOLLAR = re.compile(r"(?<!\\)\$")
 
 
 def _drop_tail(sentence: str) -> str:
     """Return a sentence without the reason or remark behind its value."""
     tail = _TAIL.search(sentence)
+    # Words inside a formula, as in $x^2 \text{ if } x > 0$, belong to it.
+    while (
+        tail
+        and len(_DOLLAR.findall(sentence, 0, tail.start())) % 2
+        and (closed := sentence.find("$", tail.start()) + 1)
+    ):
+        tail = _TAIL.search(sentence, closed)
     if tail is None:
         return sentence
     head = sentence[: tail.start()]
@@ -112,6 +122,8 @@ def read_sentence(sentence: str) -> str | None:
     '\\frac{1}{2}'
     """
     sentence = _EXCLAMATION.sub("", sentence.strip().strip("*_`").strip())
+    if _SEVERAL.search(sentence):
+        return sentence.rstrip(".;,")
     # Words before and reasons after the value go first: a number among them is not the answer.
     sentence = _LEAD.sub("", _drop_tail(_COPULA.sub("", sentence.replace("**", ""))))
     if leading_formula := _LEADING_FORMULA.match(sentence):
@@ -136,6 +148,16 @@ def read_sentence(sentence: str) -> str | None:
     return sentence if with_unit else read_last_number(sentence)
 
 
+_UNIT = "(?:" + "|".join(sorted(UNITS | CURRENCY | {"cents"}, key=len, reverse=True)) + r")\b"
+_SAID = r"(?:\$[^$]{1,100}\$|[-−]?\d[\d.,/]*)"
+_SEVERAL = re.compile(
+    rf"\A(?:between|from)\s+{_SAID}\s+(?:and|to)\s+{_SAID}"
+    rf"|\A\d+ {_UNIT},?(?: and| by)? \d+ {_UNIT}|\A\d+ by \d+|\A\d+ [a-z]+,? and \d+ [a-z]+\W*\Z"
+    rf"|\b(?:if|when|for)\b.*(?:[,;]|\b(?:and|or|but)\b)\s+(?:it )?(?:is )?{_SAID},?\s+"
+    r"(?:if|when|for|otherwise|else)\b",
+    re.S,
+)
+"""Two values of which neither is the answer: the ends of a range, 5 feet 6 inches, "3 if n is even, 4 if it is odd"."""
 _AND_OR = re.compile(r"\s(?:and|or)\s")
 
 
@@ -156,9 +178,21 @@ def last_of_chain(maths: str) -> str:
 
 
 def read_last_number(window: str) -> str | None:
-    """Return the last number of a text."""
-    numbers = [m[0] for m in NUMBER.finditer(window) if any(c.isdigit() for c in m[0])]
+    """Return the last number of a text; the 2 of "Lemma 2" only where there is no other."""
+    numbers = [m[0] for m in NUMBER.finditer(drop_references(window)) if any(c.isdigit() for c in m[0])]
+    numbers = numbers or [m[0] for m in NUMBER.finditer(window) if any(c.isdigit() for c in m[0])]
     return numbers[-1].strip() if numbers else None
+
+
+def drop_references(text: str) -> str:
+    """Return the text without the numbers of lemmas, steps, cases and competitions that it refers to."""
+    return _REFERENCE.sub(" ", text)
+
+
+_REFERENCE = re.compile(
+    r"\b(?:Lemma|Theorem|Proposition|Corollary|Claim|Step|Case|Section|Chapter|Equation|Exercise|Example|Method|Appendix"
+    r"|Problem|Note|Fact)\s?[#(]?\d+(?:\.\d+)*\)?|(?:\b\d{4} )?\b(?:AIME|AMC|HMMT|IMO|USAMO|Putnam)\b[ #\dABI]*"
+)
 
 
 def is_supposed(text: str, at: int) -> bool:

@@ -55,7 +55,7 @@ FUNCTION_SPELLINGS = {
     "ch": "cosh", "th": "tanh", "Arcsin": "arcsin", "Arccos": "arccos", "Arctan": "arctan", "Sin": "sin", "Cos": "cos",
     "Tan": "tan", "arsinh": "arcsinh", "arcosh": "arccosh", "artanh": "arctanh",
     "asinh": "arcsinh", "acosh": "arccosh", "atanh": "arctanh", "acot": "arccot", "asec": "arcsec", "acsc": "arccsc",
-    "binomial": "binom", "ceiling": "ceil",
+    "binomial": "binom", "ceiling": "ceil", "Abs": "abs",
     "hcf": "gcd", "GCD": "gcd", "LCM": "lcm", "Max": "max", "Min": "min",
 }  # fmt: skip
 """Functions as other countries and programs write them."""
