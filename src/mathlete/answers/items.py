@@ -131,12 +131,14 @@ def expand_dots(nodes: list[Node]) -> list[Node]:
     at = next((at for at, node in enumerate(nodes) if node == _DOTS), 0)
     if at < 2 or at == len(nodes) - 1 or nodes.count(_DOTS) > 1:
         return nodes
+    # The step is that of the first two.
     values = [exact_value(node) for node in nodes if node != _DOTS]
     given = [int(value) for value in values if value is not None and value.denominator == 1]
     step = given[1] - given[0] if len(given) == len(nodes) - 1 else 0
     if not step or not 0 <= (given[-1] - given[0]) // step < MAX_ITEMS:
         return nodes
     filled = list(range(given[0], given[-1] + (1 if step > 0 else -1), step))
+    # Of 1, 2, 4, ..., 16 the powers are meant.
     is_one_step = filled[:at] == given[:at] and filled[at - len(given) :] == given[at:]
     return [number(value) for value in filled] if is_one_step else nodes
 

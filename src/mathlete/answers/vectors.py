@@ -2,8 +2,11 @@ r"""Vectors as sums of unit vectors: `3\mathbf{i} - \mathbf{j} + 2\mathbf{k}` is
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from mathlete.answers.tree import Node, number, symbol, walk
 
+Coordinates: TypeAlias = dict[Node, Node]
 _UNITS = tuple(symbol(f"vec {letter}") for letter in "ijk")
 
 
@@ -18,23 +21,29 @@ def make_vector(node: Node) -> Node:
     return Node("tuple", tuple(coordinates.get(unit, number(0)) for unit in _UNITS[:size]))
 
 
-def _coordinates_of(node: Node) -> dict[Node, Node] | None:
+def _coordinates_of(node: Node) -> Coordinates | None:
     """Return the coordinate along each unit vector; None for what is no multiple of them and no sum of such."""
     if node in _UNITS:
         return {node: number(1)}
-    if node.op in ("add", "neg"):
-        total: dict[Node, Node] = {}
-        for part in map(_coordinates_of, node.args):
-            if part is None:
-                return None
-            for unit, value in part.items():
-                value = Node("neg", (value,)) if node.op == "neg" else value
-                total[unit] = Node("add", (total[unit], value)) if unit in total else value
-        return total
-    if node.op not in ("mul", "div"):
+    if node.op == "add":
+        return _add(list(map(_coordinates_of, node.args)))
+    if node.op not in ("neg", "mul", "div"):
         return None
+    # One factor is the vector, and it stands above the line of a fraction.
     at = [at for at, arg in enumerate(node.args) if any(unit in walk(arg) for unit in _UNITS)]
-    scaled = _coordinates_of(node.args[at[0]]) if len(at) == 1 and (node.op == "mul" or at == [0]) else None
-    return scaled and {
-        unit: Node(node.op, (*node.args[: at[0]], value, *node.args[at[0] + 1 :])) for unit, value in scaled.items()
-    }
+    scaled = _coordinates_of(node.args[at[0]]) if len(at) == 1 and (node.op != "div" or at == [0]) else None
+    if scaled is None:
+        return None
+    # The coordinates are multiplied by what the vector is.
+    before, after = node.args[: at[0]], node.args[at[0] + 1 :]
+    return {unit: Node(node.op, (*before, value, *after)) for unit, value in scaled.items()}
+
+
+def _add(parts: list[Coordinates | None]) -> Coordinates | None:
+    total: Coordinates = {}
+    for part in parts:
+        if part is None:
+            return None
+        for unit, value in part.items():
+            total[unit] = Node("add", (total[unit], value)) if unit in total else value
+    return total
