@@ -50,7 +50,7 @@ HALVES = ("models", "others")
 _MODELS = re.compile(
     r"tests/test_(adapters|competitions|contributing|corpus|docs_guide|eval|export|first_hour|foreign_files|gates|harvest"
     r"|kernel_gateway|kernel_server|locks|mistakes|model|pocket|prompts|reasoning|refused|report_exports|rows"
-    r"|sampling_(?!sandbox)|sources|submit_(choices|mounted|speed)|text|thoughts|train|tune|vouching)"
+    r"|sampling_(?!sandbox)|sources|submit_(answer|choices|mounted|speed)|text|thoughts|train|tune|vouching)"
     r"|src/mathlete/(drawing|export|models|rows|sampling/embedded|tune)/"
 )
 """How the first half's files begin, below the checkout: they load models or many tokenizers, and one mostly waits."""

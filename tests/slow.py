@@ -70,6 +70,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "submit_shown",
         "submit_credentials",
         "submit_rehearsal",
+        "submit_answer",
         "kaggle_image",
         "competitions",
     ),

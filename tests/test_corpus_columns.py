@@ -16,7 +16,7 @@ import pytest
 from mathlete.corpus import Corpus, open_source
 from mathlete.corpus.columns import ColumnUse, Reading, parse_columns
 from mathlete.corpus.layouts import read_traced
-from mathlete.corpus.stream import BadRows, SourceSpec, parse_source
+from mathlete.corpus.stream import BadRows, SourceSpec
 from mathlete.corpus.tables import read_rows
 from mathlete.errors import UserError
 from mathlete.renderings import read_rendered
@@ -260,7 +260,7 @@ def test_a_folder_and_a_pattern_are_their_files(tmp_path: Path) -> None:
     (tmp_path / "set" / "README.md").write_text("A card.")
     assert len(read(tmp_path / "set")[0]) == 4
     assert len(read(tmp_path / "set" / "data" / "*.jsonl")[0]) == 6
-    names = [file.name for file in parse_source(str(tmp_path / "set")).files(None)]
+    names = [file.name for file in SourceSpec.parse(str(tmp_path / "set")).files(None)]
     assert names == ["train-00000-of-00002.jsonl", "train-00001-of-00002.jsonl"]
 
 

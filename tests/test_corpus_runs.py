@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mathlete.corpus.sources import find_source
-from mathlete.corpus.stream import SourceSpec, open_source, parse_source
+from mathlete.corpus.stream import SourceSpec, open_source
 from mathlete.corpus.suites import load_suite
 from mathlete.errors import UserError
 
@@ -44,7 +44,7 @@ def test_the_samples_of_a_run_are_traces_of_its_problems(tmp_path: Path) -> None
         {"finish": "boxed"},
     )
     (tmp_path / "run=2").symlink_to(run)  # a folder's name may look like a weight
-    assert parse_source(f"{run}=3").weight == 3
+    assert SourceSpec.parse(f"{run}=3").weight == 3
     for word in (str(run), f"{run}/samples.jsonl", str(tmp_path / "run=2")):
         assert SourceSpec.names_file(word)
         traced = [one for row in open_source(word) for one in row]

@@ -17,7 +17,7 @@ from mathlete.corpus.adapters import read_traces
 from mathlete.corpus.cells import GOLDS, find_gold
 from mathlete.corpus.layouts import read_traced
 from mathlete.corpus.sources import find_source, load_sources
-from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source, parse_source
+from mathlete.corpus.stream import BadRows, Mix, SourceSpec, open_source
 from mathlete.errors import UserError
 from mathlete.traces import read_completion
 
@@ -114,10 +114,10 @@ def test_a_set_without_a_config_of_its_own_is_all_of_them(tmp_path: Path) -> Non
 )
 def test_a_source_is_named_with_config_and_weight(word: str, spec: SourceSpec | str) -> None:
     if isinstance(spec, SourceSpec):
-        assert parse_source(word) == spec
+        assert SourceSpec.parse(word) == spec
         return
     with pytest.raises(UserError) as error:
-        parse_source(word)
+        SourceSpec.parse(word)
     assert spec in str(error.value)
 
 
@@ -278,7 +278,7 @@ def file_of(folder: Path, name: str, count: int) -> str:
 
 
 def open_mix(words: list[str], limit: int | None = None) -> tuple[str, Mix]:
-    mix = Mix([parse_source(word) for word in words], mirror=None, limit=limit, seed=0)
+    mix = Mix([SourceSpec.parse(word) for word in words], mirror=None, limit=limit, seed=0)
     return "".join(row[0].problem.id[0] for row in mix), mix
 
 

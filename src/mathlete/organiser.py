@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from mathlete.answers import read_integer
+from mathlete.answers import parse, read_integer
 from mathlete.competitions import Competition
 from mathlete.folders import SCORER
 from mathlete.problems import Problem
@@ -115,22 +115,59 @@ def list_golds(problems: Iterable[Problem], *, rules: Competition) -> dict[str, 
     return {name: gold for name, gold in golds if gold is not None}
 
 
+def choose_answer(answers: Iterable[str], *, rules: Competition | None) -> str | None:
+    r"""Return what is handed in, given a problem's answers with most votes first; None where none may be.
+
+    Of integers it is the first in range, as the notebook sends it, of numbers the first in digits. Texts, and answers
+    without a competition, are handed in as the model wrote them.
+
+    >>> from mathlete.competitions import competition
+    >>> choose_answer([r"\frac{1}{2}", "0042"], rules=competition("aimo-3"))
+    '42'
+    >>> choose_answer([r"\frac{1}{2}", "0042"], rules=None)
+    '\\frac{1}{2}'
+    """
+    return next((sent for one in answers if (sent := _read_sendable(one, rules)) is not None), None)
+
+
+def _read_sendable(answer: str, rules: Competition | None) -> str | None:
+    if rules is None or rules.answer_type == "text":
+        return answer.strip() or None
+    if rules.answer_type == "integer":
+        value = read_integer(answer, competition=rules)
+        return None if value is None else str(value)
+    decimal = parse(answer).decimal
+    low, high = rules.answer_min, rules.answer_max
+    if decimal is None or (low is not None and float(decimal) < low) or (high is not None and float(decimal) > high):
+        return None
+    return decimal
+
+
+def fallback_of(rules: Competition | None) -> str:
+    """Return what the cell of a question gets that has no answer; "" for an empty cell.
+
+    It is the competition's fallback. A notebook must send one; in a table the cell stays empty where a wrong answer
+    costs more points than none.
+
+    >>> from mathlete.competitions import competition
+    >>> fallback_of(competition("aimo-3")), fallback_of(None)
+    ('0', '')
+    """
+    if rules is None or rules.fallback is None:
+        return ""
+    spared = rules.deliverable != "notebook" and rules.scorer.wrong < rules.scorer.blank
+    return "" if spared else str(rules.fallback)
+
+
 def choose_sent(answers: Iterable[str], *, rules: Competition) -> str | None:
     """Return what is handed in for a problem, given its answers with most votes first; None: the cell stays empty.
-
-    Of integers it is the first that may be submitted; a notebook without one sends the fallback (`mathlete.kernel`).
 
     >>> from mathlete.competitions import competition
     >>> [choose_sent(answers, rules=competition("aimo-3")) for answers in (["1/2", "0042"], ["100000"], [])]
     ['42', '0', '0']
     """
-    if rules.answer_type != "integer":
-        return next(iter(answers), None)
-    sendable = (read_integer(answer, competition=rules) for answer in answers)
-    sent = next((value for value in sendable if value is not None), None)
-    if sent is None and rules.deliverable == "notebook":
-        sent = rules.fallback
-    return None if sent is None else str(sent)
+    sent = choose_answer(answers, rules=rules)
+    return sent if sent is not None else fallback_of(rules) or None
 
 
 @dataclass(frozen=True, kw_only=True)

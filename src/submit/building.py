@@ -211,16 +211,25 @@ def _fresh_defaults(flags: LeadingFlags) -> BuildSettings:
 
 
 def _usual(model: str, *, mounted: bool = False) -> BuildSettings:
+    return BuildSettings(solving=Solving(sampling=SamplingConfig(max_tokens=find_cap(model, asks_hub=mounted))))
+
+
+def find_cap(model: str, *, asks_hub: bool) -> int:
+    """Return how long a completion may be: a quarter of the model's context, at most R1's 32768 tokens.
+
+    Args:
+        model: pocket, a folder, a run with exports or a hub id.
+        asks_hub: whether the hub, or its cache, is asked about a model that is no folder.
+    """
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
     # The exports of a run are of one model.
     file = folder / "config.json" if (folder / "config.json").is_file() else folder / "export" / "config.json"
     context = 4096
     if file.is_file():
         context = read_record(file, lambda config: int(config.get("max_position_embeddings", 4096)))
-    elif mounted and "/" in model and not folder.exists():
+    elif asks_hub and "/" in model and not folder.exists():
         context = int(find_model(model).read_config().get("max_position_embeddings", 4096))
-    tokens = min(32_768, context // 4)
-    return BuildSettings(solving=Solving(sampling=SamplingConfig(max_tokens=tokens)))
+    return min(32_768, context // 4)
 
 
 def build_command(settings: BuildSettings) -> dict[str, object]:

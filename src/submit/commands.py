@@ -2,6 +2,7 @@
 
 from mathlete.command import Command
 from mathlete.competitions import competition_names
+from submit.answering import ANSWER_COMMAND
 from submit.building import LEADING_FLAGS, BuildSettings, build_command, build_defaults
 from submit.image import ImageSettings, image_command
 from submit.making import RehearseSettings, rehearse_command
@@ -27,6 +28,7 @@ COMMANDS = {
         "python -m submit rules --competition aimo-3\n\n"
         "python -m submit rules --competition nemotron-like --against aimo-3 --json",
     ),
+    "answer": ANSWER_COMMAND,
     "build": Command(
         settings=BuildSettings,
         run=build_command,

@@ -8,7 +8,7 @@ from typing import Any
 
 from mathlete.adapters import ForeignAdapter
 from mathlete.command import busy, note_on_stop
-from mathlete.corpus import parse_source
+from mathlete.corpus import SourceSpec
 from mathlete.errors import UserError
 from mathlete.export import (
     EXPORT_FORMATS,
@@ -195,7 +195,7 @@ def check_run(run: MathRun) -> None:
     if until in ("merge", "export"):  # both are measured by the own decode loop
         check_covered(run.model.load_config())
     if after.forgetting.source:
-        parse_source(after.forgetting.source)
+        SourceSpec.parse(after.forgetting.source)
     for name in dict.fromkeys(after.export.formats) if until == "export" else ():
         EXPORT_FORMATS[name].require(after.export.gpu)
         EXPORT_FORMATS[name].require_model(run.model)
@@ -305,7 +305,7 @@ def train(run: MathRun, data: Path) -> Path:
 def measure(run: MathRun, tuned: TunedModel) -> Path:
     """Measure answers and losses before and after training; return their folder, `effect/`."""
     after, seed, mirror = run.settings.after, run.settings.seed, run.settings.data.corpus.mirror
-    files = parse_source(after.forgetting.source).files(mirror) if after.forgetting.source else []
+    files = SourceSpec.parse(after.forgetting.source).files(mirror) if after.forgetting.source else []
     inputs = {**run.files_of(tuned), **{f"general {number}": file for number, file in enumerate(files)}}
     settings = {**asdict(after.forgetting), "max_tokens": after.survival.max_tokens, "seed": seed}
     step = run.begin("effect", run.folder / "effect", inputs=inputs, settings=settings)

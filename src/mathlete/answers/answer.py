@@ -7,6 +7,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
+from math import isfinite
 
 from mathlete.answers.canonical import canonicalize
 from mathlete.answers.effort import start_count
@@ -14,6 +15,7 @@ from mathlete.answers.equality import key_of
 from mathlete.answers.forms import read
 from mathlete.answers.glyphs import clean
 from mathlete.answers.lexer import MAX_WRITTEN
+from mathlete.answers.numeric import constant_value
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, Unreadable
 from mathlete.errors import UserError
 
@@ -37,6 +39,26 @@ class Answer:
     def value(self) -> Fraction | None:
         """The exact rational value, if it is one."""
         return self.node.fraction if self.node and self.node.op == "num" else None
+
+    @cached_property
+    def decimal(self) -> str | None:
+        r"""The real number that it is, in digits, for who reads numbers alone; None where it is none.
+
+        What is written in digits stays as it is, 011 too; else all digits of an integer, or those of the nearest float.
+
+        >>> [parse(text).decimal for text in (r"\frac{7}{8}", "007.50", r"2\pi", r"1{,}000", "x + 1", "(1, 2)")]
+        ['0.875', '007.50', '6.283185307179586', '1000', None, None]
+        """
+        if _DIGITS.fullmatch(written := self.string.strip()):
+            return written
+        start_count()
+        try:
+            if (value := self.value) is not None:
+                return str(value.numerator) if value.denominator == 1 else repr(float(value))
+            number = complex(constant_value(self.node)) if self.node is not None else complex("nan")
+        except (TooHard, TooBig, Undefined, OverflowError, RecursionError):
+            return None
+        return repr(number.real) if not number.imag and isfinite(number.real) else None
 
     @cached_property
     def key(self) -> Hashable:
@@ -88,6 +110,8 @@ def _spell(string: str) -> str | None:
     return spelling if re.search(r"\w", spelling) else None
 
 
+_DIGITS = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+"""A number as a table's column of numbers has it."""
 _LONGEST_SPELLED = 1000
 """Longest answer, characters, that is spelled once more: what is longer and cannot be read is most often junk."""
 _BLANKS = re.compile(r" (?=[^\w ])|(?<=[^\w ]) ")

@@ -115,10 +115,11 @@ class Competition:
             UserError: the competition takes something else.
         """
         if self.deliverable != "notebook":
+            other = "answer its table with `python -m submit answer`, or " if self.deliverable == "csv" else ""
             raise UserError(
                 "the competition must take a notebook",
                 value=f"{self.name}, whose deliverable is {self.deliverable}",
-                cure="name another competition",
+                cure=f"{other}name another competition",
             )
         said = {field.name: getattr(self, field.name) for field in fields(NotebookRules) if field.name != "answers"}
         return NotebookRules(answers=self.integers or range(0), **said)

@@ -10,8 +10,9 @@ says afterwards what it took. A suite is a fixed set of problems to measure on, 
 600
 """
 
+from mathlete.corpus.problem_files import Questions
 from mathlete.corpus.settings import Corpus
-from mathlete.corpus.stream import Mix, SourceSpec, open_source, parse_source
+from mathlete.corpus.stream import Mix, SourceSpec, open_source
 from mathlete.corpus.suites import SUITE_NAMES, Suite, load_suite
 from mathlete.corpus.tables import read_rows, read_statements
 
@@ -19,11 +20,11 @@ __all__ = [
     "SUITE_NAMES",
     "Corpus",
     "Mix",
+    "Questions",
     "SourceSpec",
     "Suite",
     "load_suite",
     "open_source",
-    "parse_source",
     "read_rows",
     "read_statements",
 ]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from mathlete.corpus.columns import Reading, Task, parse_columns
 from mathlete.corpus.sources import find_commit
-from mathlete.corpus.stream import BadRows, Mix, SourceSpec, parse_source
+from mathlete.corpus.stream import BadRows, Mix, SourceSpec
 from mathlete.corpus.suites import Suite, find_default_suites, load_suite
 from mathlete.errors import UserError, require
 
@@ -70,7 +70,7 @@ class Corpus:
     @property
     def specs(self) -> list[SourceSpec]:
         """The sources, in the order in which they are named."""
-        return [parse_source(word) for word in self.source]
+        return [SourceSpec.parse(word) for word in self.source]
 
     def files(self) -> list[Path]:
         """Return the files on this machine that the sources are read from."""

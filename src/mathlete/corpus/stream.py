@@ -32,6 +32,28 @@ class SourceSpec:
     """Its share of the mix relative to the other weights; None: all of it, before any weighted source."""
 
     @staticmethod
+    def parse(word: str) -> "SourceSpec":
+        """Return the source that a word of the command line names.
+
+        >>> SourceSpec.parse("gsm8k=2")
+        SourceSpec(name='gsm8k', weight=2.0)
+
+        Raises:
+            UserError: an unknown name, a source without traces, or a weight that is not a number above 0.
+        """
+        name, equals, number = word.rpartition("=")
+        if not equals or is_local(word) or _is_run(word):
+            return _require_known(word)
+        try:
+            weight = float(number)
+        except ValueError:
+            weight = 0.0
+        if not 0 < weight < float("inf"):
+            cure = "write openr1=2 gsm8k=1"
+            raise UserError("a source's weight must be a number above 0", value=repr(word), cure=cure)
+        return _require_known(name, weight)
+
+    @staticmethod
     def names_file(word: str) -> bool:
         """Return whether a word of `--source` names a file, with or without a weight.
 
@@ -52,27 +74,6 @@ class SourceSpec:
             return [*list_tables(self.name)] or [Path(self.name)]
         entry = self.registered
         return [file for part in entry.parts for file in entry.files(mirror, part)] if entry and mirror else []
-
-
-def parse_source(word: str) -> SourceSpec:
-    """Return the source that a word of the command line names.
-
-    >>> parse_source("gsm8k=2")
-    SourceSpec(name='gsm8k', weight=2.0)
-
-    Raises:
-        UserError: an unknown name, a source without traces, or a weight that is not a number above 0.
-    """
-    name, equals, number = word.rpartition("=")
-    if not equals or is_local(word) or _is_run(word):
-        return _require_known(word)
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = 0.0
-    if not 0 < weight < float("inf"):
-        raise UserError("a source's weight must be a number above 0", value=repr(word), cure="write openr1=2 gsm8k=1")
-    return _require_known(name, weight)
 
 
 def _is_run(word: str) -> bool:
@@ -158,7 +159,7 @@ def open_source(
     """Return an iterator over a source's rows, each as the list of its traces.
 
     Args:
-        name: a source as for `parse_source`; a weight has no effect.
+        name: a source as for `SourceSpec.parse`; a weight has no effect.
         mirror: folder that stands in for the hub's data sets.
         limit: rows at most; None: all.
         seed: chooses the pocket generator's problems.
@@ -169,7 +170,7 @@ def open_source(
     Raises:
         UserError: an unknown name, or the source cannot be read; with `stop`, a bad row.
     """
-    spec, reading = parse_source(name), reading or Reading()
+    spec, reading = SourceSpec.parse(name), reading or Reading()
     entry, use = spec.registered, use or ColumnUse(name)
     rows: Iterator[list[TracedProblem]]
     if spec.name in TRACE_SOURCES:

@@ -6,9 +6,7 @@ from functools import partial
 
 from mathlete.engines import EngineSettings
 from mathlete.errors import UserError
-from mathlete.models import ModelSource
 from mathlete.problems import Problem
-from mathlete.runs import sha256_json, sha256_tree, verify_if_made
 from mathlete.sampling import SampleLog
 from mathlete.sampling.served import ServerSettings
 from mathlete.scoring import RunSettings
@@ -50,7 +48,7 @@ class DrawingPlan:
             prompt=engine.source.prompt.to_json() or None,
             opens_thoughts=engine.of(ServerSettings).opens_thoughts if engine.name == "openai" else "auto",
             engine=engine.name,
-            model_sha=_hash_model(engine.source),
+            model_sha=engine.source.sha256(),
         )
 
     def check_model(self) -> list[str]:
@@ -86,14 +84,3 @@ class DrawingPlan:
                     value=f"problem {sample.problem_id}, index {sample.index}, seed {sample.seed}",
                     cure="choose another folder with --run, or delete what is there with --overwrite",
                 )
-
-
-def _hash_model(source: ModelSource) -> str:
-    """Return the hash of a folder's files, or the hub's id and commit.
-
-    Raises:
-        UserError: the folder was made by a step, and has changed since.
-    """
-    if source.folder:
-        verify_if_made(source.folder)
-    return sha256_json(sha256_tree(source.folder)) if source.folder else f"{source.location}@{source.hub_commit()}"

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from mathlete.engines import EngineSettings
-from mathlete.models import Precision, find_model, pick_default_model
+from mathlete.errors import UserError
+from mathlete.models import ModelSource, Precision, find_model, pick_default_model
 from mathlete.prompts import PromptSettings
 from mathlete.sampling.served import RaySettings, ServerSettings, VllmSettings
 from mathlete.tir import ToolSettings
@@ -38,10 +39,10 @@ class ModelSettings:
             UserError: the model or the engine is unknown, or a value is out of its range.
         """
         self.prompt.check()
-        name, reason = (self.model, "named by --model") if self.model else pick_default_model()
+        source, reason = self._find_source()
         engine = EngineSettings(
             name=self.engine,
-            source=replace(find_model(name), prompt=self.prompt),
+            source=replace(source, prompt=self.prompt),
             precision=self.precision,
             dtype=self.dtype,
             max_tokens=max_tokens,
@@ -50,4 +51,20 @@ class ModelSettings:
             own=(self.vllm, self.servers, self.ray),
         )
         engine.check()
-        return engine, f"model {name}: {reason}"
+        return engine, f"model {source.name}: {reason}"
+
+    def _find_source(self) -> tuple[ModelSource, str]:
+        """Return (the model's files, why it is this one)."""
+        if self.model:
+            return find_model(self.model), "named by --model"
+        if self.engine != "openai":
+            name, reason = pick_default_model()
+            return find_model(name), reason
+        if self.servers.api == "completions":
+            raise UserError(
+                "the prompt is made here, so the served model's tokenizer must be here",
+                value="--engine openai without --model",
+                cure="name it, as in --model r1-qwen-7b, or have the server make the prompt with --servers.api chat",
+            )
+        name = self.servers.model or ""
+        return ModelSource(name=name or "hosted", location=name, hosted=True), "its server alone has it"

@@ -12,7 +12,7 @@ from mathlete.files import replace_when_done
 from mathlete.mistakes import explain
 from mathlete.models.weights import require_finite_file
 from mathlete.prompts import PromptSettings, SavedPrompt
-from mathlete.runs import read_json
+from mathlete.runs import read_json, sha256_json, sha256_tree, verify_if_made
 from mathlete.shipped import data_folder
 
 if TYPE_CHECKING:
@@ -31,11 +31,13 @@ class ModelSource:
     """Commit of the hub repository."""
     prompt: PromptSettings = field(default_factory=PromptSettings)
     """What stands in its prompt otherwise than its folder says."""
+    hosted: bool = False
+    """Whether a chat server alone has it, by the name that is its location: no file of it can be read here."""
 
     @property
     def folder(self) -> Path | None:
-        """The folder, or None for a hub id."""
-        return Path(self.location) if Path(self.location).is_dir() else None
+        """The folder, or None for a hub id, and for what a server alone has."""
+        return Path(self.location) if not self.hosted and Path(self.location).is_dir() else None
 
     @property
     def public_name(self) -> str:
@@ -75,7 +77,8 @@ class ModelSource:
     @property
     def served_prompt(self) -> SavedPrompt:
         """The instruction and the arguments of the chat template that it is served with."""
-        return SavedPrompt.read(self.folder or Path(self.location)).with_settings(self.prompt)
+        saved = SavedPrompt() if self.hosted else SavedPrompt.read(self.folder or Path(self.location))
+        return saved.with_settings(self.prompt)
 
     @property
     def identity(self) -> dict[str, object]:
@@ -170,6 +173,17 @@ class ModelSource:
                 shutil.copyfile(file, temporary)
         return folder
 
+    def sha256(self) -> str:
+        """Return the hash of its files, or its name and commit; of what a server alone has there is no more than that.
+
+        Raises:
+            UserError: its folder was made by a step, and has changed since.
+        """
+        if self.folder:
+            verify_if_made(self.folder)
+            return sha256_json(sha256_tree(self.folder))
+        return f"{self.location} as its server has it" if self.hosted else f"{self.location}@{self.hub_commit()}"
+
     def is_quantized(self) -> bool:
         """Return whether the model's own files are quantised already.
 
@@ -196,6 +210,8 @@ class ModelSource:
 
     def context_tokens(self) -> int:
         """Return how many tokens the model can attend to, prompt and completion together, by its configuration."""
+        if self.hosted:
+            return 2**31
         return int(getattr(self.load_config().get_text_config(), "max_position_embeddings", None) or 2**31)
 
     def eos_ids(self) -> set[int]:

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
+from mathlete.models.hosted import HostedPrompts
 from mathlete.models.names import ModelSource, explain_unreadable
 from mathlete.prompts import PromptFormat
 from mathlete.templates import Rendering, try_template
@@ -36,8 +37,10 @@ _ENDS = re.compile(r"end|eo[stu]", re.I)
 
 def load_prompt_format(source: ModelSource) -> PromptFormat:
     """Load the tokenizer and return the prompt format that the model is served with."""
-    tokenizer, notes = _load(source)
     prompt = source.served_prompt
+    if source.hosted:
+        return HostedPrompts(instruction=prompt.instruction, template_args=prompt.template_args)
+    tokenizer, notes = _load(source)
     _check_arguments(tokenizer, prompt.template_args, where=source.location)
     return PromptFormat(
         tokenizer=tokenizer, instruction=prompt.instruction, template_args=prompt.template_args, notes=notes

@@ -19,7 +19,7 @@ class ServerPrompt:
     text: str
     """Text that the server's tokenizer turns into the ids."""
     messages: list[dict[str, str]] | None
-    """The conversation for the chat endpoint; None uses the other two."""
+    """The conversation for the chat endpoint, which needs neither; None uses the other two."""
     template_args: Mapping[str, object]
     """Arguments of the server's own template."""
     goes_on: bool
@@ -41,8 +41,8 @@ class ServerPrompt:
         """Return the problem's prompt."""
         return ServerPrompt(
             problem_id=problem.id,
-            ids=prompts.prompt_ids(problem.statement) + prompts.said_ids(said),
-            text=prompts.server_text(problem.statement) + said,
+            ids=[] if chat else prompts.prompt_ids(problem.statement) + prompts.said_ids(said),
+            text="" if chat else prompts.server_text(problem.statement) + said,
             messages=prompts.messages(problem.statement) if chat else None,
             template_args=prompts.template_args,
             goes_on=bool(said),

@@ -203,7 +203,13 @@ class OpenAISampler(Continuing):
     def _name(self, listed: "_Listing | str", model: str) -> str:
         if self._settings.model:
             return self._settings.model
-        return listed.names[0] if isinstance(listed, _Listing) and len(listed.names) == 1 else model
+        if isinstance(listed, _Listing) and len(listed.names) == 1:
+            return listed.names[0]
+        if not model:
+            names = ", ".join(listed.names[:5]) if isinstance(listed, _Listing) else ""
+            rule = "--servers.model must say which of the server's models it is"
+            raise UserError(rule, value=names or "a server that lists none", cure="name one with --servers.model")
+        return model
 
     def begin(
         self,

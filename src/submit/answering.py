@@ -1,0 +1,236 @@
+"""`submit answer`: a table of questions in, a table of ids and answers out, through the one solve loop."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mathlete.command import Command, busy, console, note_on_stop
+from mathlete.competitions import Competition
+from mathlete.drawing import LOST, SAMPLES, SPENT, DrawingPlan, Watching, draw_samples
+from mathlete.folders import require_result_file
+from mathlete.gates import GateOutcome, require_passed
+from mathlete.runs import Leftovers, run_step, write_atomically, write_json
+from mathlete.sampling import Sample
+from mathlete.sampling.served import ServerSettings
+from mathlete.solve import BudgetSettings
+from submit.answer_settings import LEADING_FLAGS, AnswerSettings, answer_defaults, require_table
+
+if TYPE_CHECKING:
+    from mathlete.answer_sheet import Sheet, SheetLog
+    from mathlete.corpus import Questions
+    from mathlete.organiser import Grade
+
+ANSWERS, SUBMISSION, SUMMARY = "answers.jsonl", "submission.csv", "summary.json"
+"""Files of the run's folder: a line for each question that is answered, the table that is handed in, counts."""
+
+
+@dataclass
+class AnswerTally:
+    """What the bar says: questions answered so far, and how many of them by no answer of the model."""
+
+    log: "SheetLog"
+    samples: int = 0
+    new_tokens: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def add(self, sample: Sample) -> None:
+        """Count one sample."""
+        with self._lock:
+            self.samples += 1
+            self.new_tokens += sample.tokens
+
+    def describe(self) -> str:
+        """Return the counts as text."""
+        sheet = self.log.sheet
+        lost = f", {len(sheet.fallbacks)} of them without an answer" if sheet.fallbacks else ""
+        return f"{len(sheet.lines)} of {sheet.questions} questions done{lost}"
+
+
+def answer_command(settings: AnswerSettings) -> dict[str, object]:
+    """Answer the questions, or go on where a killed run stopped; print what was answered, and return it."""
+    settings.check()
+    out = console(json=settings.json)
+    say, rules = partial(out.print, markup=False), settings.rules
+    if rules:
+        require_table(rules)
+    questions = settings.read()
+    columns = rules.submission_columns if rules else (questions.id_column, "answer")
+    if settings.out:
+        require_result_file(settings.out, inputs=[settings.file], begins=",".join(columns).lower().encode())
+    with busy("loading the libraries"):
+        from mathlete.answer_sheet import SheetLog, write_sheet
+
+    plan, gates = make_plan(settings, questions, say=say)
+    ids = [problem.id for problem in questions.problems]
+
+    def build(folder: Path) -> dict[str, object]:
+        log = SheetLog(folder / ANSWERS, ids=ids)
+        draw_answers(folder, plan, log, rules=rules, say=say)
+        write_sheet(folder / SUBMISSION, log.sheet.lines, columns=columns)
+        write_json(folder / SUMMARY, log.sheet.to_json())
+        return log.sheet.to_json()
+
+    step = run_step(
+        "answer",
+        folder=settings.folder,
+        inputs={"model": source} if (source := plan.engine.source.folder) else {},
+        settings={
+            **describe_plan(plan, settings.file),
+            "columns": [*columns],
+            "rules": rules and rules.to_json(),
+            **gates.to_json(),
+        },
+        build=build,
+        leftovers=Leftovers(overwrite=settings.overwrite, writes=(ANSWERS, SAMPLES, SPENT, LOST, SUBMISSION, SUMMARY)),
+    )
+    sheet = SheetLog(step.folder / ANSWERS, ids=ids).sheet
+    for line in sheet.describe(rules=rules):
+        say(line)
+    scored = score_answers(settings, sheet, say=say)
+    written = hand_in(step.folder / SUBMISSION, settings.out)
+    say(f"{'nothing changed, skipped: ' if step.skipped else ''}{written}")
+    if too_many := len(sheet.fallbacks) > settings.fallbacks_max * sheet.questions:
+        say(f"more than {settings.fallbacks_max:.0%} of the questions have no answer of the model (--fallbacks-max)")
+    return {"run": str(step.folder), "out": str(written), **step.figures, **scored, "passed": not too_many}
+
+
+def make_plan(
+    settings: AnswerSettings, questions: "Questions", *, say: Callable[[str], None]
+) -> tuple[DrawingPlan, GateOutcome]:
+    """Return (what is drawn, what the gates of the model's training said), and say what was chosen."""
+    policy = settings.to_policy()
+    engine, reason = settings.model.choose(max_tokens=policy.longest_tokens)
+    if policy.harvest:
+        engine.require_continuing()
+    source = engine.source.folder
+    gates = require_passed(source, reason=settings.accept_refused) if source else GateOutcome()
+    budget = settings.to_budget(questions=len(questions.problems))
+    plan = DrawingPlan(problems=questions.problems, engine=engine, policy=policy, budget=budget)
+    drawn = f"{policy.n} samples of at most {policy.sampling.max_tokens:,} tokens, policy {settings.solving.policy}"
+    for line in (reason, drawn, questions.note, describe_rules(settings.rules, budget), *plan.check_model()):
+        say(line)
+    return plan, gates
+
+
+def describe_plan(plan: DrawingPlan, file: Path) -> dict[str, object]:
+    """Return what the answers depend on: a run goes on with the same alone."""
+    from mathlete.problems import hash_problems
+
+    drawn = plan.settings(suite=file.name, suite_sha=hash_problems(plan.problems)).to_json()
+    name, digest = drawn.pop("suite"), drawn.pop("suite_sha")
+    served = {"server_model": plan.engine.of(ServerSettings).model} if plan.engine.name == "openai" else {}
+    return {"file": name, "questions_sha": digest, **drawn, **served}
+
+
+def hand_in(sheet: Path, out: Path | None) -> Path:
+    """Write the table to the file that was asked for, if there is one; return where it is."""
+    if out is None:
+        return sheet
+    write_atomically(out, sheet.read_text(encoding="utf-8"))
+    return out
+
+
+def draw_answers(
+    folder: Path, plan: DrawingPlan, log: "SheetLog", *, rules: Competition | None, say: Callable[[str], None]
+) -> None:
+    """Answer the questions of which the log has no line."""
+    from mathlete.answer_sheet import SheetLine
+
+    total, done = len(plan.problems), frozenset(log.lines)
+    if done:
+        say(f"going on: {len(done)} of {total} questions are done")
+    if len(done) == total:
+        return
+
+    def count(recorded: Sequence[Sample]) -> AnswerTally:
+        tally = AnswerTally(log)
+        for sample in recorded:
+            tally.add(sample)
+        tally.new_tokens = 0
+        return tally
+
+    watching = Watching(
+        title="answer",
+        count=count,
+        on_solution=lambda solution: log.append(SheetLine.of(solution, rules=rules)),
+        say=say,
+    )
+    with note_on_stop(lambda: [f"{folder / ANSWERS}, {len(log.lines)} of {total} questions"]):
+        draw_samples(folder, plan, watching, solved=done)
+
+
+def describe_rules(rules: Competition | None, budget: BudgetSettings | None) -> str:
+    """Return what may be handed in, what a question without an answer gets, and the clock, in a line."""
+    from mathlete.organiser import fallback_of
+
+    clock = "no clock"
+    if budget:
+        clock = f"{budget.wall_s:,.0f} s for all questions, {budget.floor_s:,.0f} to {budget.ceiling_s:,.0f} s for each"
+    if rules is None:
+        return f"no competition: answers are handed in as the model writes them, or an empty cell; {clock}"
+    taken = f"integers from {rules.answer_min} to {rules.answer_max}" if rules.integers else f"{rules.answer_type}s"
+    cell = fallback_of(rules)
+    own = "" if rules.deliverable == "csv" else f"; it takes a {rules.deliverable}, so this table is for your own use"
+    day = (
+        f"; that the model was released before {rules.released_before} is yours to check"
+        if rules.released_before
+        else ""
+    )
+    return f"rules of {rules.name}: {taken}, without an answer {cell or 'an empty cell'}; {clock}{own}{day}"
+
+
+def score_answers(settings: AnswerSettings, sheet: "Sheet", *, say: Callable[[str], None]) -> Mapping[str, object]:
+    """Say how many answers are right, by the competition's scorer and mathlete's checker, where that was asked."""
+    if not settings.score:
+        return {}
+    from mathlete.answers import compare
+    from mathlete.organiser import ScorerResult, judge_both, list_golds
+
+    rules, problems = settings.rules, [one for one in settings.read(golds=True).problems if one.gold]
+    golds = {problem.id: problem.gold for problem in problems}
+    known = [line for line in sheet.lines if line.id in golds]
+    # The model's answer, be it one that may be handed in or not.
+    voted = {line.id: line.votes[0][0] if line.votes else None for line in known}
+    verdicts: dict[str, Grade] = {
+        name: "none" if answer is None else compare(answer=answer, gold=golds[name]).outcome
+        for name, answer in voted.items()
+    }
+    right = [*verdicts.values()].count("equal")
+    counts = {"scored": len(known), "right": right}
+    if rules is None:
+        say(f"{right} of {len(known)} right, where the file has the right answer")
+        return counts
+    taken = list_golds(problems, rules=rules)
+    judged = [
+        judge_both(
+            line.answer or None,
+            gold=taken[line.id],
+            rules=rules,
+            problem_id=line.id,
+            answer=voted[line.id],
+            own=verdicts[line.id],
+        )
+        for line in known
+        if line.id in taken
+    ]
+    left_out = [line.id for line in known if line.id not in taken]
+    result = ScorerResult(competition=rules.name, judged=judged, left_out=left_out)
+    for words in result.describe():
+        say(words)
+    return {**counts, "scorer": result.to_summary()}
+
+
+ANSWER_COMMAND = Command(
+    settings=AnswerSettings,
+    run=answer_command,
+    leading_flags=LEADING_FLAGS,
+    defaults=answer_defaults,
+    fails=lambda result: result.get("passed") is False,
+    help="Answers a table of questions, id and problem, and writes a table of ids and answers; goes on after a kill."
+    "\n\nExamples:\n\npython -m submit answer questions.csv --model r1-qwen-7b\n\n"
+    "python -m submit answer test.csv --competition cup.toml --out submission.csv\n\n"
+    "python -m submit answer test.csv --engine openai --servers.api chat --servers.urls https://HOST/v1",
+)
