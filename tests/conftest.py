@@ -30,6 +30,7 @@ from tests.collecting import (  # hooks of pytest: it takes them for conftest's 
     pytest_sessionfinish,
     pytest_xdist_make_scheduler,
 )
+from tests.parsers import remember_parsers
 
 if TYPE_CHECKING:
     from mathlete.prompts import PromptFormat
@@ -39,8 +40,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+remember_parsers()
 # A busy machine is no failure: no deadlines. `make slow-laws` tries laws on more examples.
-settings.register_profile("quick", deadline=None, max_examples=50)
+settings.register_profile("quick", deadline=None, max_examples=30)
 settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile("quick")
 
