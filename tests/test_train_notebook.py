@@ -55,6 +55,17 @@ def made(written: Path, tmp_path: Path) -> Path:
     return shutil.copytree(written, tmp_path / "made")
 
 
+def test_the_repositorys_own_notebooks_are_what_the_command_writes(train: CommandLine, tmp_path: Path) -> None:
+    own, new = ROOT / "kaggle" / "train", tmp_path / "new"
+    named = constants(cells_of(own / "train.ipynb")["parameters"])
+    words = ("--url", named["GIT"], "--commit", named["COMMIT"], "--names.owner", "mathlete-demo")
+    assert train("notebook", "--run", new, *words).code == 0
+    for file in sorted(own.iterdir()):
+        assert file.read_bytes() == (new / file.name).read_bytes(), (
+            f"python -m train notebook --overwrite --run kaggle/train {' '.join(words)}"
+        )
+
+
 def test_what_kaggle_is_told(made: Path) -> None:
     told = json.loads((made / "kernel-metadata.json").read_text())
     assert (told["enable_internet"], told["machine_shape"], told["is_private"]) == (True, "NvidiaTeslaT4", True)
