@@ -39,6 +39,7 @@ _GROUPS = {
             "tune_tracking",
             "adapters",
             "adapters_served",
+            "adapters_vllm",
             "docs_guide",
         ),
     ),

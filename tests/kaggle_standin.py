@@ -163,9 +163,10 @@ def session(state: Scenario) -> Json:
 
 def reply_of(state: Scenario, name: str, body: Json) -> Json:
     """Return what the API answers, in the shapes the real clients were recorded with."""
-    if name == "StartBlobUpload":
+    if name in ("StartBlobUpload", "StartSubmissionUpload"):
         token = f"blob{len(state.blobs)}"
-        state.blobs[token] = {"name": body["name"], "size": body.get("contentLength", 0), "data": b""}
+        named = body.get("name") or body["fileName"]
+        state.blobs[token] = {"name": named, "size": int(body.get("contentLength", 0)), "data": b""}
         return {"token": token, "createUrl": f"http://localhost/upload/{token}"}
     if name.startswith(("CreateDataset", "CreateModel")):
         return create(state, name)
@@ -180,6 +181,7 @@ def reply_of(state: Scenario, name: str, body: Json) -> Json:
         "ListKernelSessionOutput": lambda: output(state),
         "GetDatasetStatus": lambda: wheels(state),
         "CreateCodeSubmission": lambda: submit(state, body),
+        "CreateSubmission": lambda: submit(state, body),
         "ListSubmissions": lambda: {
             "submissions": [
                 {"ref": one["ref"], "description": one["submissionDescription"], "status": "PENDING"}

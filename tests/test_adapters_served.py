@@ -15,9 +15,13 @@ from safetensors.torch import load_file, save_file
 from mathlete.adapters import ADAPTER_CONFIG, WEIGHTS, AdapterFiles, ServedBase, find_served_faults
 from mathlete.competitions import AdapterRules
 from mathlete.errors import UserError
-from mathlete.models import find_model, load_model
+from mathlete.models import find_model, load_model, load_prompt_format
+from mathlete.prompts import PromptSettings
+from mathlete.rows.parity import describe_mismatch, find_mismatch
+from mathlete.rows.row import IGNORED
 from mathlete.runs import read_json
 from tests.conftest import POCKET, CommandLine
+from tests.kaggle_standin import serve
 
 SOURCE = find_model("pocket")
 RULES = AdapterRules(base=("mathlete/pocket",), max_rank=8)
@@ -286,3 +290,106 @@ def test_a_build_is_refused_and_leaves_the_last_zip(adapter: Path, rules: Path, 
     smaller = submit(*build, "--adapter.base", "pocket", "--adapter.dtype", "bfloat16").result
     assert smaller["bytes"] < 0.6 * good["bytes"]
     assert Path("one/submission.zip").stat().st_size == smaller["bytes"]
+
+
+def test_what_kaggle_gets_is_what_was_rehearsed(
+    adapter: Path, rules: Path, submit: CommandLine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ("--competition", rules, "--model", adapter, "--adapter.base", "pocket")
+    built = submit("build", *words, "--json").result
+    assert "there must be a rehearsal" in submit("preflight").refusal
+    assert "the rehearsal of an adapter needs vLLM" in submit("rehearse", "--questions", 3).refusal
+    assert "reads no setting of a notebook" in submit("rehearse", "--speed", 9, "--adapter.engine", "peft").refusal
+    rehearse = ("rehearse", "--questions", 3, "--adapter.engine", "peft", "--adapter.max-tokens", 6, "--json")
+    report = submit(*rehearse).result
+    assert (report["problems"], report["max_tokens"], report["asked_tokens"]) == (3, 6, 64)
+    assert (report["same_as_peft"], report["same_as_merged"]) == (None, 1.0)
+    assert report["greedy"]["cut"] == 3
+    assert "must have been served by vLLM" in submit("preflight").refusal
+    limits = ("--limits.by-peft", "--limits.right-min", 0)
+    assert submit("preflight", *limits, "--json").result["id"] == built["id"]
+    pushed = submit("push", *limits, "--yes", "--json").result
+    assert pushed["pushed"] is False
+    assert "uploaded when it is submitted to a-made-up-challenge" in " ".join(pushed["plan"])
+    send = ("submit", *limits, "--json")
+    assert submit(*send).result["submitted"] is False
+    with serve(tmp_path, monkeypatch) as kaggle:
+        sent = submit(*send, "--yes", "--message", "first").result
+        (blob,) = kaggle.blobs.values()
+        assert (blob["name"], blob["data"]) == ("submission.zip", Path(built["zip"]).read_bytes())
+        assert kaggle.submitted[0]["submissionDescription"] == f"[{built['id']}] first"
+        assert kaggle.submitted[0]["blobFileTokens"] == "blob0"
+        assert submit(*send, "--yes").result["number"] == sent["number"]  # it has one: nothing is sent again
+        assert len(kaggle.submitted) == 1
+    (entry,) = submit("ledger", "--json").result["submissions"]
+    assert entry["id"] == built["id"]
+    assert entry["rehearsal"].startswith("valid ")
+    rules.write_text(MADE_UP.replace("max_tokens = 64", "max_tokens = 65"))
+    assert "must be under the rules of made-up" in submit("preflight", *limits).refusal
+    rules.unlink()
+    assert "rules as the build has them" in submit("preflight", *limits).stdout
+    rules.write_text(MADE_UP)
+    configure(lora_alpha=9)(adapter)
+    assert submit("build", *words, "--json").result["id"] != built["id"]
+    assert "must be of this very zip" in submit("preflight", *limits).refusal
+
+
+def test_a_rehearsal_goes_on_where_it_was_killed(adapter: Path, rules: Path, submit: CommandLine) -> None:
+    assert submit("build", "--competition", rules, "--model", adapter, "--adapter.base", "pocket").code == 0
+    rehearse = ("rehearse", "--questions", 3, "--adapter.engine", "peft", "--adapter.max-tokens", 6, "--json")
+    report = submit(*rehearse).result
+    (drawn,) = Path("runs/submit").glob("adapter-rehearsal-*/peft.jsonl")
+    lines = drawn.read_text().splitlines(keepends=True)
+    assert len(lines) == 4
+    drawn.write_text("".join(lines[:2]) + lines[2][:40])
+    assert submit(*rehearse).result == report
+    again = drawn.read_text().splitlines(keepends=True)
+    assert again[:2] == lines[:2]
+    assert sorted(again) == sorted(lines)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--lora.rank", 16), "at most the 8 of --lora.max-rank"),
+        (("--method", "dora"), "must be without DoRA"),
+        (("--method", "ia3"), "must be a LoRA, got IA3"),
+        (("--method", "full"), "what is handed in must be a LoRA, got --method full"),
+        (("--lora.bias", "lora_only"), "must be without trained biases"),
+    ],
+)
+def test_training_refuses_what_can_not_be_handed_in(
+    words: tuple[object, ...], message: str, workdir: Path, train: CommandLine
+) -> None:
+    base = ("math", "--model", "pocket", "--limit", 20, "--until", "tune", "--run", "run", "--lora.max-rank", 8)
+    rank = () if "--lora.rank" in words else ("--lora.rank", 8)
+    assert message in train(*base, *rank, *words).refusal
+    assert not Path("run").exists()
+
+
+def test_rows_are_proved_against_the_organisers_prompt(rules: Path, train: CommandLine) -> None:
+    rows = ("math", "--model", "pocket", "--limit", 12, "--rows.heldout", 2, "--until", "format", "--json")
+    own = PromptSettings(organiser=str(rules))
+    prompts = load_prompt_format(replace(SOURCE, prompt=own))
+    assert prompts.organiser is not None
+    text, bos = prompts.organiser.render("2+2?", tokenizer=prompts.tokenizer), prompts.tokenizer.bos_token_id
+    assert prompts.tokenizer(text)["input_ids"] == prompts.prompt_ids("2+2?")
+    # Template and tokenizer write a bos each: the organiser's vLLM reads two.
+    assert prompts.prompt_ids("2+2?")[:3].count(bos) == 2
+    figures = train(*rows, "--prompt.organiser", rules, "--run", "run").result
+    assert figures["parity"]["mismatches"] == 0
+    assert figures["rows"] > 0
+    start = [*prompts.prompt_ids("2+2?")]
+    said = [*start, *prompts.completion_ids(trace="4.", answer="4")]
+    labels = [IGNORED] * len(start) + said[len(start) :]
+    row: Any = {"statement": "2+2?", "prompt_tokens": len(start), "input_ids": said, "labels": labels}
+    completion = prompts.completion(trace="4.", answer="4")
+    assert find_mismatch(row, completion=completion, prompts=prompts) == ""
+    other = replace(prompts, organiser=replace(prompts.organiser, suffix="\nBox it."))
+    assert find_mismatch(row, completion=completion, prompts=other) == "prompt"
+    assert "of the prompt is" in describe_mismatch(row, completion=completion, prompts=other)
+    beside = ("--prompt.organiser", rules, "--prompt.instruction", "Box it.")
+    assert "an organiser's prompt must be alone" in train(*rows, *beside).refusal
+    assert "organiser must choose the prompt, got aimo-3" in train(*rows, "--prompt.organiser", "aimo-3").refusal
+    rules.write_text(MADE_UP.replace("[prompt]", '[prompt]\nsystem = "You are good."'))
+    assert "got a system message" in train(*rows, "--prompt.organiser", rules).refusal

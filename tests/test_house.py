@@ -139,6 +139,8 @@ SUB_ROOMS = {
     "mathlete.delivery.hub",
     "mathlete.submission.adapter",
     "mathlete.submission.training",
+    "mathlete.rehearsal.adapter",
+    "mathlete.delivery.adapter",
 }
 """Packages inside a room that have a face of their own."""
 

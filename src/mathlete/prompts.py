@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
+from mathlete.competitions import PromptRules, competition
 from mathlete.errors import UserError
 from mathlete.marks import Marks
 from mathlete.problems import Problem
@@ -55,9 +56,15 @@ class PromptSettings:
     """Arguments of the chat template, KEY=VALUE, as in enable_thinking=false or reasoning_effort=high; default: those
     that the model was trained with."""
 
+    organiser: str = ""
+    """Competition, a name or a file of rules, whose organiser's prompt it is; every row is then proved against that."""
+
     def check(self) -> None:
-        """Raise UserError where an argument is not KEY=VALUE."""
-        _ = self.arguments
+        """Raise UserError where an argument is not KEY=VALUE, or something is said beside an organiser's prompt."""
+        own = self.instruction is not None or bool(self.arguments)
+        if self.organiser and (own or not competition(self.organiser).organisers_prompt.instruction):
+            cure = "leave --prompt.instruction and --prompt.template-args out"
+            raise UserError("an organiser's prompt must be alone", value=self.organiser, cure=cure)
 
     @property
     def arguments(self) -> dict[str, object]:
@@ -78,8 +85,8 @@ class PromptSettings:
 
     def to_json(self) -> dict[str, object]:
         """Return the settings as JSON values, which `from_json` reads; only what says something."""
-        own = {"instruction": self.instruction, "template_args": [*self.template_args] or None}
-        return {name: value for name, value in own.items() if value is not None}
+        own = {"instruction": self.instruction, "template_args": [*self.template_args], "organiser": self.organiser}
+        return {name: value for name, value in own.items() if value or (name, value) == ("instruction", "")}
 
     @classmethod
     def from_json(cls, value: object) -> Self:
@@ -124,6 +131,9 @@ class SavedPrompt:
 
     def with_settings(self, settings: PromptSettings) -> "SavedPrompt":
         """Return it with what the settings name in its place; arguments that they do not name stay."""
+        if settings.organiser:
+            rules = competition(settings.organiser).organisers_prompt
+            return SavedPrompt(instruction=rules.instruction, template_args=rules.template or {})
         instruction = self.instruction if settings.instruction is None else settings.instruction
         return SavedPrompt(instruction=instruction, template_args={**self.template_args, **settings.arguments})
 
@@ -144,6 +154,8 @@ class PromptFormat:
     """Arguments of the chat template, such as enable_thinking."""
     notes: tuple[str, ...] = ()
     """What was chosen for the tokenizer when it was loaded, and why, in lines for a person."""
+    organiser: PromptRules | None = None
+    """The organiser's prompt that it stands for; None: nobody's."""
 
     def prompt_ids(self, statement: str) -> list[int]:
         """Return the served prompt's token ids: bos once, the reasoning opened where the template opens it.
@@ -158,13 +170,18 @@ class PromptFormat:
                 "the model needs a chat template", value="none", cure="add chat_template.jinja to its folder"
             )
         try:
-            return self.marks.rendered_ids(self._content(statement), self._render_content)
+            return [*self._added, *self.marks.rendered_ids(self._content(statement), self._render_content)]
         except TemplateError as error:
             raise UserError(
                 "the chat template must render a question on its own",
                 value=str(error),
                 cure="use the template that the model is served with",
             ) from error
+
+    @cached_property
+    def _added(self) -> list[int]:
+        """What an organiser's vLLM puts before a prompt that it is given as text: a bos, though there may be one."""
+        return [] if self.organiser is None else [*self.tokenizer("")["input_ids"]]
 
     def _render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
         """Render a conversation with the template; with `prompt`, up to where the model goes on."""

@@ -1,23 +1,30 @@
-"""The commands where an adapter is handed in: `submit build` makes its zip."""
+"""The commands where an adapter is handed in: `submit build` makes its zip, `submit rehearse` serves it by vLLM."""
 
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
-from mathlete.command import busy, console
-from mathlete.competitions import Competition
+from mathlete.command import busy, console, progress
+from mathlete.competitions import Competition, competition, competition_names
 from mathlete.delivery import Ledger
 from mathlete.errors import UserError
 from mathlete.locks import hold
+from mathlete.problems import Problem
+from mathlete.rehearsal.adapter import AdapterRehearsalSettings, AdapterReport, rehearse_adapter
 from mathlete.settings import flatten
-from mathlete.submission.adapter import build_adapter
+from mathlete.submission import Build
+from mathlete.submission.adapter import AdapterBuild, build_adapter, holds_adapter_build
 from submit.settings import WORK
 
 if TYPE_CHECKING:
     from submit.building import BuildSettings
+    from submit.making import RehearseSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +37,22 @@ class AdapterChoices:
     """Cast its weights to this; default: they stay as they are."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class AdapterServing:
+    """How an adapter is served in its rehearsal."""
+
+    engine: Literal["vllm", "peft"] = "vllm"
+    """What serves it: vLLM as the organiser's, or peft, where vLLM can't be had: that proves no name of a tensor."""
+    vllm: Path | None = None
+    """Python of an environment that has vLLM; default: this one."""
+    max_tokens: int | None = None
+    """Cap on an answer here, where the organiser's is too long for this machine; default: the organiser's."""
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
+    """What is computed in here: float32 compares engines best; auto: what the base is stored in, as the organiser."""
+
+
 _BUILD_READS = ("model", "competition", "run", "json", "adapter", "accept_refused", "choices", "overwrite")
+_REHEARSAL_READS = ("questions", "problems", "run", "json", "adapter")
 
 
 def require_read(settings: object, usual: object, *, read: Collection[str], what: str) -> None:
@@ -42,6 +64,31 @@ def require_read(settings: object, usual: object, *, read: Collection[str], what
         raise UserError(rule, value=", ".join(idle)[:300], cure="leave them out")
 
 
+def load_build(folder: Path) -> Build | AdapterBuild:
+    """Read the build in a folder, whichever is handed in.
+
+    Raises:
+        UserError: there is none, or one of its parts is gone.
+    """
+    return AdapterBuild.load(folder) if holds_adapter_build(folder) else Build.load(folder)
+
+
+def with_rules_of_today(build: AdapterBuild, *, say: Callable[[str], None]) -> AdapterBuild:
+    """Return the build under the rules as their file has them now; as it is where the file is not there.
+
+    Args:
+        build: an adapter's.
+        say: called where there is no file.
+
+    Raises:
+        UserError: the file is wrong by now.
+    """
+    if build.named in competition_names() or Path(build.named).is_file():
+        return replace(build, competition=competition(build.named))
+    say(f"rules as the build has them: {build.named} is not there")
+    return build
+
+
 def build_adapter_command(settings: "BuildSettings", usual: "BuildSettings", rules: Competition) -> dict[str, object]:
     """Write the zip of an adapter; return its hash."""
     require_read(settings, usual, read=_BUILD_READS, what="the build")
@@ -51,6 +98,7 @@ def build_adapter_command(settings: "BuildSettings", usual: "BuildSettings", rul
         made = build_adapter(
             folder,
             competition=rules,
+            named=settings.competition,
             folder=settings.run,
             base=about.adapter.base,
             dtype=about.adapter.dtype,
@@ -81,3 +129,66 @@ def find_adapter(model: str) -> Path:
         raise UserError("--model must be an adapter's folder where one is handed in", value=model, cure=cure)
     run = path / "adapter"
     return run if (run / "adapter_config.json").is_file() else path
+
+
+def rehearse_adapter_command(
+    build: AdapterBuild, problems: list[Problem], settings: "RehearseSettings", usual: "RehearseSettings"
+) -> dict[str, object]:
+    """Serve the adapter as the organiser does, and write the report and the ledger's line."""
+    require_read(settings, usual, read=_REHEARSAL_READS, what="the rehearsal")
+    out, serving, rules = console(json=settings.json), settings.inputs.adapter, build.competition
+    how = AdapterRehearsalSettings(
+        engine=serving.engine,
+        python=find_vllm(serving.vllm) if serving.engine == "vllm" else None,
+        max_tokens=serving.max_tokens,
+        dtype=serving.dtype,
+    )
+    asked = problems[: settings.asked.questions or rules.problems]
+    with hold(settings.run):
+        report = rehearse_adapter(build, asked, how, folder=settings.run, watch=show_draw)
+        Ledger(settings.run).append(
+            "rehearsal",
+            build.hashes(),
+            outcome="valid",
+            score=report.organiser.points,
+            problems=len(asked),
+            asked=rules.problems,
+        )
+    for line in report.describe():
+        out.print(line, markup=False)
+    out.print(f"{settings.run / AdapterReport.file_name} · next: python -m submit preflight", markup=False)
+    return report.to_json()
+
+
+def find_vllm(python: Path | None) -> Path:
+    """Return the Python that has vLLM: the one that was named, or this one.
+
+    Raises:
+        UserError: it is not there, or this one has none.
+    """
+    if python is not None:
+        python = python / "bin" / "python" if python.is_dir() else python
+        if not python.is_file():
+            raise UserError(
+                "--adapter.vllm must be a Python, or its environment", value=str(python), cure="check the path"
+            )
+        return python
+    if find_spec("vllm") is None:
+        cure = (
+            "name the Python of an environment that has it with --adapter.vllm (docs/vllm.md says how one is made on a "
+        )
+        cure += "machine without a GPU), or rehearse with --adapter.engine peft"
+        raise UserError("the rehearsal of an adapter needs vLLM", value="none in this environment", cure=cure)
+    return Path(sys.executable)
+
+
+@contextmanager
+def show_draw(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar for as long as it is entered; yield what moves it, given how many answers there are and will be."""
+    with progress(what) as bar:
+        task = bar.add_task("starts", total=None)
+
+        def show(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, description=f"{done} of {total} answers" if done else "loads")
+
+        yield show

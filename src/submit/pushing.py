@@ -20,10 +20,13 @@ from mathlete.delivery import (
     submit_version,
     wait_for_score,
 )
+from mathlete.delivery.adapter import check_adapter_before_push, plan_adapter, submit_adapter
 from mathlete.errors import UserError
 from mathlete.locks import hold
 from mathlete.rehearsal import Thresholds
-from mathlete.submission import Build, Hashes
+from mathlete.submission import Build, Check, Hashes
+from mathlete.submission.adapter import AdapterBuild
+from submit.adapters import load_build, with_rules_of_today
 from submit.building import find_rules
 from submit.settings import WORK, RunFolder
 
@@ -50,34 +53,45 @@ class PreflightSettings:
 def preflight_command(settings: PreflightSettings) -> dict[str, object]:
     """Check the build and its rehearsal; raise UserError where it must not be pushed."""
     with busy("hashes and checks"):
-        return _check_build(Build.load(settings.run), settings)
+        return _check_build(load_build(settings.run), settings)
 
 
-def _check_build(build: Build, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
-    out = console(json=settings.json)
+def _check_build(build: Build | AdapterBuild, settings: "PreflightSettings | PushSettings") -> dict[str, object]:
     settings.limits.check()
+    say = partial(console(json=settings.json).print, markup=False)
+    if isinstance(build, AdapterBuild):
+        build = with_rules_of_today(build, say=say)
+        preflight = check_adapter_before_push(build, folder=settings.run, thresholds=settings.limits)
+        _print_checks(preflight.checks, json=settings.json)
+        return {"go": True, "checks": len(preflight.checks), "id": preflight.hashes.id}
     preflight = check_before_push(
         build,
         folder=settings.run,
         thresholds=settings.limits,
         released=settings.released,
         recordings=settings.recording,
-        rules=find_rules(build, settings.run, say=partial(out.print, markup=False)),
+        rules=find_rules(build, settings.run, say=say),
     )
-    for check in preflight.checks:
+    clock = preflight.clock
+    unknown = ["speed on Kaggle: not known before these weights have run there, which a push has them do"]
+    _print_checks(preflight.checks, speed=[*clock.describe()] if clock else unknown, json=settings.json)
+    run = clock.to_json() if clock else None
+    return {"go": True, "checks": len(preflight.checks), "id": preflight.hashes.id, "run": run}
+
+
+def _print_checks(checks: Sequence[Check], *, json: bool, speed: Sequence[str] = ()) -> None:
+    """Print each check and what it found, and the lines about the speed on Kaggle; raise the first refusal."""
+    out, refusals = console(json=json), [refusal for check in checks for refusal in check.refusals]
+    for check in checks:
         out.print(f"{'NO' if check.refusals else 'ok':<4}{check.what}", markup=False)
         for refusal in check.refusals:
             # The first is the error that ends the command, and is told there.
-            if refusal is not preflight.refusals[0]:
+            if refusal is not refusals[0]:
                 out.print(f"    {refusal.rule}, got {refusal.value}. Fix: {refusal.cure}", markup=False)
-    clock = preflight.clock
-    unknown = ["speed on Kaggle: not known before these weights have run there, which a push has them do"]
-    for line in clock.describe() if clock else unknown:
+    for line in speed:
         out.print(line, markup=False, soft_wrap=True)
-    if preflight.refusals:
-        raise preflight.refusals[0].error()
-    run = clock.to_json() if clock else None
-    return {"go": True, "checks": len(preflight.checks), "id": preflight.hashes.id, "run": run}
+    if refusals:
+        raise refusals[0].error()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +120,14 @@ def push_command(settings: PushSettings) -> dict[str, object]:
     out = console(json=settings.json)
     settings.waiting.check()
     folder = settings.run
-    build = Build.load(folder)
+    build = load_build(folder)
     checked = _check_build(build, settings)
+    if isinstance(build, AdapterBuild):
+        steps = plan_adapter(build, folder=folder)
+        for step in steps:
+            out.print(step, markup=False)
+        out.print("nothing was sent: an adapter is uploaded when it is submitted")
+        return {**checked, "pushed": False, "plan": steps}
     steps = plan_push(build, folder=folder, again=settings.again)
     for step in steps:
         out.print(step, markup=False)
@@ -147,6 +167,8 @@ class SubmitSettings:
     """Wait for the public score and write it into the ledger."""
     again: bool = False
     """Submit, though this version has a submission already: Kaggle counts both."""
+    limits: Thresholds = field(default_factory=Thresholds)
+    """Of an adapter, which is checked before it is uploaded."""
     waiting: Waiting = field(default_factory=Waiting)
     run: RunFolder = WORK
     """The build's folder."""
@@ -158,8 +180,10 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
     """Submit the pushed version of this very build."""
     out = console(json=settings.json)
     settings.waiting.check()
-    build, ledger = Build.load(settings.run), Ledger(settings.run)
+    build, ledger = load_build(settings.run), Ledger(settings.run)
     hashes = build.hashes()
+    if isinstance(build, AdapterBuild):
+        return _submit_adapter(build, settings)
     versions = ledger.versions(hashes)
     if not versions:
         rule = "what is submitted must have been pushed, this very build"
@@ -184,13 +208,51 @@ def submit_command(settings: SubmitSettings) -> dict[str, object]:
             asking=asking,
             again=settings.again,
         )
+    return {**line, **_tell_submission(number, kaggle, hashes, settings, asking=asking)}
+
+
+def _submit_adapter(build: AdapterBuild, settings: SubmitSettings) -> dict[str, object]:
+    """Check the zip as `preflight` does, upload and submit it."""
+    out, hashes = console(json=settings.json), build.hashes()
+    settings.limits.check()
+    build = with_rules_of_today(build, say=partial(out.print, markup=False))
+    rules = build.competition
+    with busy("hashes and checks"):
+        preflight = check_adapter_before_push(build, folder=settings.run, thresholds=settings.limits)
+    _print_checks(preflight.checks, json=settings.json)
+    line = {"id": hashes.id, "competition": rules.slug}
+    if rules.submissions_a_day is not None:
+        out.print(f"{rules.name} takes {rules.submissions_a_day} a day")
+    if not settings.yes:
+        out.print(f"would upload and submit {build.zip}; submit with --yes", markup=False)
+        return {**line, "submitted": False}
+    asking = Asking(waiting=settings.waiting, say=partial(out.print, markup=False))
+    with hold(settings.run), busy("upload"):
+        kaggle = _connect(asking)
+        number = submit_adapter(
+            build,
+            kaggle,
+            hashes=preflight.hashes,
+            message=settings.message,
+            ledger=Ledger(settings.run),
+            asking=asking,
+            again=settings.again,
+        )
+    return {**line, **_tell_submission(number, kaggle, hashes, settings, asking=asking)}
+
+
+def _tell_submission(
+    number: int, kaggle: Kaggle, hashes: Hashes, settings: SubmitSettings, *, asking: Asking
+) -> dict[str, object]:
+    """Print the submission's number and, with --wait, its score, which goes into the ledger; return both."""
+    out = console(json=settings.json)
     out.print(f"submitted: number {number}")
     if not settings.wait:
-        return {**line, "submitted": True, "number": number}
+        return {"submitted": True, "number": number}
     score = wait_for_score(kaggle, number, asking=asking)
-    ledger.append("score", hashes, number=number, score=score)
+    Ledger(settings.run).append("score", hashes, number=number, score=score)
     out.print(f"public score {score:g}")
-    return {**line, "submitted": True, "number": number, "score": score}
+    return {"submitted": True, "number": number, "score": score}
 
 
 @dataclass(frozen=True, kw_only=True)

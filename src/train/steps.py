@@ -26,7 +26,6 @@ from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Leftovers, Step, begin_step, require_space, sha256_json
 from mathlete.sampling.embedded import check_covered
-from mathlete.settings import flatten
 from mathlete.tune import AdapterFolder, Ranks, train_adapter
 from train.lines import describe_step
 from train.session import SessionClock, SessionOver
@@ -69,7 +68,7 @@ class MathRun:
             "corpus": corpus,
             "rows": asdict(data.rows),
             "filters": asdict(data.filters),
-            "recipe": flatten(self.settings.recipe),
+            "recipe": self.settings.recipe.identity,
             "merge_base": after.merge_base,
             "forgetting": asdict(after.forgetting),
             "survival": asdict(after.survival),
@@ -179,6 +178,8 @@ def check_run(run: MathRun) -> None:
         require_passed(run.model.folder, reason=after.accept_refused)
     if recipe.teacher is not None and recipe.teacher.folder is not None:
         require_passed(recipe.teacher.folder, reason=after.accept_refused)
+    if until != "format" and after.adapter is None:
+        recipe.require_servable()
     run.formatting.check()
     if not recipe.spec.mergeable and until in ("merge", "export"):
         raise UserError(

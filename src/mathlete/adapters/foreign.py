@@ -5,11 +5,11 @@ whole modules that come with it, and the numbers themselves.
 """
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import UserError
 from mathlete.files import is_folder
@@ -18,6 +18,7 @@ from mathlete.runs import read_json, sha256_tree
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.nn import Module
 
 ADAPTER_CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """peft's own names for them."""
@@ -203,11 +204,11 @@ def read_shapes(source: ModelSource) -> dict[str, tuple[int, ...]]:
     import torch
     from transformers import AutoModelForCausalLM
 
-    auto: Any = AutoModelForCausalLM  # has no type hints
+    make: Callable[..., Module] = AutoModelForCausalLM.from_config
     config = source.load_config()
     vars(config).pop("quantization_config", None)  # else its layers would be those of packed weights
     with torch.device("meta"):
-        model = auto.from_config(config)
+        model = make(config)
     return {name: tuple(weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
 
 

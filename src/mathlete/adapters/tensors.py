@@ -5,10 +5,9 @@ The format: eight bytes with the length of a JSON object, the object, then the n
 """
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TypedDict
 
 from mathlete.errors import UserError
 
@@ -42,7 +41,7 @@ def read_tensor_facts(file: IO[bytes], *, where: Path | str, size: int) -> dict[
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= min(size - 8, _HEADER_MAX_BYTES):
             raise ValueError(f"a header of {length} bytes in a file of {size}")
-        header = json.loads(file.read(length))
+        header: dict[str, _Entry] = json.loads(file.read(length))
         facts = {name: _read_facts(value) for name, value in header.items() if name != "__metadata__"}
         end = max((int(value["data_offsets"][1]) for name, value in header.items() if name in facts), default=0)
         if 8 + length + end != size:
@@ -53,5 +52,13 @@ def read_tensor_facts(file: IO[bytes], *, where: Path | str, size: int) -> dict[
     return facts
 
 
-def _read_facts(value: Mapping[str, Any]) -> TensorFacts:
+class _Entry(TypedDict):
+    """What the header says of a tensor."""
+
+    dtype: str
+    shape: list[int]
+    data_offsets: list[int]
+
+
+def _read_facts(value: _Entry) -> TensorFacts:
     return TensorFacts(dtype=DTYPES.get(value["dtype"], value["dtype"]), shape=tuple(map(int, value["shape"])))

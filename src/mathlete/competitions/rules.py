@@ -124,6 +124,18 @@ class Competition:
         said = {field.name: getattr(self, field.name) for field in fields(NotebookRules) if field.name != "answers"}
         return NotebookRules(answers=self.integers or range(0), **said)
 
+    @property
+    def organisers_prompt(self) -> PromptRules:
+        """What the organiser puts around a problem.
+
+        Raises:
+            UserError: competitors choose it themselves.
+        """
+        if self.prompt is None:
+            cure = "name a competition with a table [prompt], or leave it out"
+            raise UserError("the competition's organiser must choose the prompt", value=self.name, cure=cure)
+        return self.prompt
+
     def score(self, right: int, *, runs: int, blank: int = 0) -> float:
         """Return the points of a problem that was right in so many of the runs, and had no answer in so many.
 
@@ -294,7 +306,8 @@ def _make_integers(said: Said) -> Said:
         "111bbb": f"What is ${number}\\times1$?",
         "222ccc": f"Solve $4+x={number + 4}$ for $x$.",
     }
-    return {"fallback": nearest_to_0, "placeholders": placeholders}
+    asked = said.get("deliverable", Competition.deliverable) == "notebook"
+    return {"fallback": nearest_to_0, "placeholders": placeholders if asked else {}}
 
 
 def _list_rules(rules: Competition) -> Iterator[Rule]:

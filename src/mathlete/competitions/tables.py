@@ -1,11 +1,14 @@
 """The tables of a competition's file: how a notebook is asked, and what the organiser fixes."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from mathlete.errors import Rule
+from mathlete.errors import Rule, UserError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 GatewayApi = Literal["inference-server", "iterator"]
 """The notebook serves `predict` and the gateway asks it · the notebook iterates over the questions (AIMO-1)."""
@@ -60,6 +63,33 @@ class PromptRules:
     """What follows the statement in the user's message, with its own line break."""
     template: Mapping[str, bool | int | float | str] | None = None
     """Arguments of the chat template, such as enable_thinking."""
+
+    @property
+    def instruction(self) -> str:
+        """The suffix as the second paragraph of the user's message, which is how prompts are built here.
+
+        Raises:
+            UserError: it is none, or there is a system message.
+        """
+        if self.system is not None or not self.suffix.startswith("\n") or not self.suffix.strip():
+            raise UserError(
+                "an organiser's prompt must be a statement and a paragraph behind it to be built here",
+                value="a system message" if self.system is not None else f"the suffix {self.suffix!r}",
+                cure="train with another tool, and rehearse the adapter here",
+            )
+        return self.suffix.removeprefix("\n")
+
+    def render(self, statement: str, *, tokenizer: "PreTrainedTokenizerBase") -> str:
+        """Return the text of a problem's prompt, by the tokenizer's chat template, up to where the model goes on.
+
+        Raises:
+            jinja2.TemplateError: the template takes no such conversation.
+            ValueError: the tokenizer has no chat template.
+        """
+        turns = [] if self.system is None else [{"role": "system", "content": self.system}]
+        turns.append({"role": "user", "content": f"{statement}{self.suffix}"})
+        render: Callable[..., object] = tokenizer.apply_chat_template
+        return str(render(turns, tokenize=False, add_generation_prompt=True, **(self.template or {})))
 
 
 @dataclass(frozen=True, kw_only=True)

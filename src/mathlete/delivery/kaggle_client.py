@@ -20,7 +20,7 @@ from typing import Any
 from mathlete.accounts import find_credentials, missing_credentials
 from mathlete.delivery.asking import Unanswered
 from mathlete.delivery.ledger import Saved
-from mathlete.delivery.refusals import as_user_error, limit_answers, status_of
+from mathlete.delivery.refusals import LATER, as_user_error, limit_answers, status_of
 from mathlete.delivery.uploads import NOT_UPLOADED, require_few_files
 from mathlete.errors import UserError
 from mathlete.kernel import SUBMISSION
@@ -299,6 +299,16 @@ class Kaggle:
             reply = self._api.competition_submit_code(
                 file_name, message, competition=competition_slug, kernel=names.kernel_id, kernel_version=version
             )
+        return _number_of(reply.ref, rule=rule)
+
+    def submit_file(self, file: Path, *, competition_slug: str, message: str) -> int:
+        """Upload a file as a submission, an act; return the submission's number."""
+        rule = "Kaggle must accept the submission"
+        # The client prints a bar of its own, also where it is told to be quiet.
+        with as_user_error(rule), contextlib.redirect_stdout(sys.stderr):
+            reply = self._api.competition_submit(str(file), message, competition=competition_slug, quiet=True)
+        if reply.message == self._api.COMPETITION_SUBMIT_UPLOAD_FAILED_MESSAGE:
+            raise Unanswered(rule, value=f"{file.name} was not uploaded", cure=LATER, may_count=False)
         return _number_of(reply.ref, rule=rule)
 
     def submissions(self, competition_slug: str) -> list[Submission]:

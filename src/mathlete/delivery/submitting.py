@@ -1,6 +1,7 @@
 """The submission of a pushed version: made once, recognised on Kaggle by its description, and its score waited for."""
 
 import math
+from collections.abc import Callable
 
 from mathlete.delivery.asking import Asking
 from mathlete.delivery.kaggle_client import Kaggle, Submission
@@ -35,7 +36,37 @@ def submit_version(
     Raises:
         UserError: Kaggle's refusal, no submission left today, or no answer that says whether it counted.
     """
-    slug, mark = build.config.competition.slug, f"[{hashes.id} v{version}]"
+    slug = build.config.competition.slug
+    return submit_once(
+        kaggle,
+        lambda text: kaggle.submit(build.names, competition_slug=slug, version=version, message=text),
+        slug=slug,
+        what=f"version {version}",
+        hashes=hashes,
+        version=version,
+        mark=f"[{hashes.id} v{version}]",
+        message=message,
+        ledger=ledger,
+        asking=asking,
+        again=again,
+    )
+
+
+def submit_once(
+    kaggle: Kaggle,
+    send: Callable[[str], int],
+    *,
+    slug: str,
+    what: str,
+    hashes: Hashes,
+    version: int | None,
+    mark: str,
+    message: str,
+    ledger: Ledger,
+    asking: Asking,
+    again: bool,
+) -> int:
+    """Submit by `send`, which is given the description, unless there is a submission with this mark already."""
 
     def list_marked() -> list[int]:
         return [one.number for one in kaggle.submissions(slug) if mark in one.description]
@@ -47,11 +78,11 @@ def submit_version(
     if number is not None and not again:
         if number not in noted:
             ledger.append("submission", hashes, version=version, number=number)
-        asking.say(f"version {version} has a submission, number {number}; another one only with --again")
+        asking.say(f"{what} has a submission, number {number}; another one only with --again")
         return number
     require_one_left(kaggle, slug=slug, asking=asking)
     number = asking.act(
-        lambda: kaggle.submit(build.names, competition_slug=slug, version=version, message=f"{mark} {message}"),
+        lambda: send(f"{mark} {message}"),
         lambda: next((one for one in list_marked() if one not in known), None),
         rule="Kaggle must accept the submission",
         # A second one can't be taken back, and costs the day: to repeat it is left to the user.

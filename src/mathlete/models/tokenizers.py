@@ -7,6 +7,7 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from mathlete.competitions import competition
 from mathlete.errors import UserError, nearest
 from mathlete.models.hosted import HostedPrompts
 from mathlete.models.names import ModelSource, explain_unreadable
@@ -42,8 +43,13 @@ def load_prompt_format(source: ModelSource) -> PromptFormat:
         return HostedPrompts(instruction=prompt.instruction, template_args=prompt.template_args)
     tokenizer, notes = _load(source)
     _check_arguments(tokenizer, prompt.template_args, where=source.location)
+    organiser = source.prompt.organiser
     return PromptFormat(
-        tokenizer=tokenizer, instruction=prompt.instruction, template_args=prompt.template_args, notes=notes
+        tokenizer=tokenizer,
+        instruction=prompt.instruction,
+        template_args=prompt.template_args,
+        notes=notes,
+        organiser=competition(organiser).organisers_prompt if organiser else None,
     )
 
 

@@ -23,6 +23,10 @@ class Thresholds:
     """Share of the canaries solved; their answers are never 0."""
     tokens_per_s_min: float = 1.0
     """On the machine of the rehearsal."""
+    same_min: float = 0.995
+    """Of an adapter: share of its greedy answers beside the base that are peft's."""
+    by_peft: bool = False
+    """Of an adapter: take a rehearsal in which peft served it, where vLLM can't be had."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range, so that nothing could be refused by it, or all is."""
@@ -30,6 +34,7 @@ class Thresholds:
             ("fallbacks-max", self.fallbacks_max, 0 <= self.fallbacks_max <= 1, "0 to 1"),
             ("empty-max", self.empty_max, 0 <= self.empty_max <= 1, "0 to 1"),
             ("right-min", self.right_min, 0 <= self.right_min <= 1, "0 to 1"),
+            ("same-min", self.same_min, 0 <= self.same_min <= 1, "0 to 1"),
             ("tokens-per-s-min", self.tokens_per_s_min, self.tokens_per_s_min >= 0, "0 or more"),
             prefix="--limits.",
             cure="leave it out",

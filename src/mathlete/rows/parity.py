@@ -31,6 +31,9 @@ def find_mismatch(row: TokenRow, *, completion: str, prompts: PromptFormat, mess
     - "bos": it has bos as often as the template writes it, and never twice for one turn;
     - "labels": all that the model writes has loss, and nothing else.
 
+    Where the prompt is an organiser's, the server is the organiser's vLLM: it makes tokens of the template's text, and
+    its tokenizer adds bos as it does to any text, also where the template has written one.
+
     Args:
         row: the row.
         completion: the text that must have loss.
@@ -83,6 +86,8 @@ def describe_mismatch(
 
 def _serve(row: TokenRow, prompts: PromptFormat, messages: Messages | None) -> list[int]:
     tokenizer: Any = prompts.tokenizer
+    if prompts.organiser is not None and messages is None:
+        return [*tokenizer(prompts.organiser.render(row["statement"], tokenizer=tokenizer))["input_ids"]]
     return [
         *tokenizer.apply_chat_template(
             [*(messages or prompts.messages(row["statement"]))],
@@ -102,6 +107,8 @@ def _find_turn_end(prompts: PromptFormat) -> int:
 def _doubles_bos(served: Sequence[int], prompts: PromptFormat) -> bool:
     """Return whether a prompt has more than the one bos of its beginning, or of a turn where bos marks turns."""
     bos = prompts.tokenizer.bos_token_id
+    if prompts.organiser is not None:
+        return False
     repeated = any(first == second == bos for first, second in pairwise(served))
     return repeated or (served.count(bos) > 1 and not prompts.bos_marks_turns)
 

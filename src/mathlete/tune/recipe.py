@@ -1,10 +1,13 @@
 """What decides, with model, rows and seed, which adapter a training gives."""
 
+import json
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from mathlete.adapters import find_config_faults
+from mathlete.competitions import AdapterRules
 from mathlete.errors import UserError
 from mathlete.models import Device, ModelSource, Shape, find_model, load_prompt_format
 from mathlete.settings import flatten
@@ -62,12 +65,19 @@ class Recipe:
         # How often it is saved, and where activations are kept, changes no weight.
         for key in ("save_every", "checkpointing"):
             del groups["tune"][key]
+        del groups["lora"]["max_rank"]
         for name, group in self.groups.items():
             usual = flatten(type(group)())
             for one in _YOUNGER.get(name, ()):
                 if groups[name][one] == usual[one]:
                     del groups[name][one]
         return {"method": self.method, **groups}
+
+    @property
+    def identity(self) -> dict[str, object]:
+        """All settings, for the hash of a run; what may be handed in changes no weight."""
+        lora = {name: value for name, value in flatten(self.lora).items() if name != "max_rank"}
+        return {**flatten(self), "lora": lora}
 
     @property
     def engine_share(self) -> float:
@@ -130,6 +140,25 @@ class Recipe:
         ):
             if not good:
                 raise UserError(rule, value=value, cure=cure)
+
+    def require_servable(self) -> None:
+        """Check, where --lora.max-rank says that the adapter is handed in, that vLLM serves what will be trained.
+
+        Raises:
+            UserError: it does not.
+        """
+        if self.lora.max_rank is None:
+            return
+        config = self.spec.configure(self.lora)
+        if config is None:
+            rule, cure = "what is handed in must be a LoRA", "use --method lora, or leave --lora.max-rank out"
+            raise UserError(rule, value=f"--method {self.method}", cure=cure)
+        # A base that is none: the settings name no base, and nothing looks for one.
+        rules = AdapterRules(base=("any/base",), max_rank=self.lora.max_rank)
+        written = json.loads(json.dumps(config.to_dict(), default=sorted))
+        for fault in find_config_faults(written, rules=rules):
+            value = f"{fault.value} (--method {self.method})"
+            raise UserError(fault.rule, value=value, cure="use --method lora or rslora, --lora.bias none")
 
     def require_teacher(self, source: ModelSource) -> None:
         """Check that the teacher, where there is one, has weights and the tokens of the model that learns from it.

@@ -35,6 +35,8 @@ class Lora:
     """First weights: default (no effect at first), gaussian, or eva (from activations, arXiv 2410.07170)."""
     virtual_tokens: int = 16
     """Tokens before the prompt that --method prefix and prompt train, 1 or more."""
+    max_rank: int | None = None
+    """Highest rank that may be handed in; what vLLM serves no adapter of is refused then, before the training."""
 
     @property
     def target_modules(self) -> str | list[str]:
@@ -47,6 +49,13 @@ class Lora:
         require(
             ("lora.targets", " ".join(self.targets) or "none", bool(self.targets) and alone, "layers, or all-linear"),
             ("lora.rank", self.rank, self.rank >= 1, "at least 1"),
+            ("lora.max-rank", self.max_rank, self.max_rank is None or self.max_rank >= 1, "at least 1"),
+            (
+                "lora.rank",
+                self.rank,
+                self.rank <= (self.max_rank or self.rank),
+                f"at most the {self.max_rank} of --lora.max-rank",
+            ),
             ("lora.virtual-tokens", self.virtual_tokens, self.virtual_tokens >= 1, "at least 1"),
             ("lora.alpha", self.alpha, self.alpha >= 1, "at least 1"),
             ("lora.dropout", self.dropout, 0 <= self.dropout < 1, "0 to below 1"),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 from mathlete.adapters import AdapterFiles, ServedBase, find_served_faults
 from mathlete.competitions import AdapterRules, Competition
@@ -28,6 +28,8 @@ class AdapterBuild:
     zip: Path
     """What is handed in."""
     competition: Competition
+    named: str
+    """What the competition was called: its name, or the file of its rules."""
     adapter: Path
     """What it was made of: the adapter's folder, or another zip."""
     base: str = ""
@@ -74,7 +76,7 @@ class AdapterBuild:
         if file.is_file() and not {"kaggle", "deliverable"} & read_json(file).keys():
             rule = f"{BUILD_FILE} must be one that `python -m submit build` wrote"
             raise UserError(rule, value=str(file), cure="move it, or choose another --run")
-        said = {"base": self.base, "accept_refused": self.accept_refused}
+        said = {"named": self.named, "base": self.base, "accept_refused": self.accept_refused}
         paths = {"zip": str(self.zip), "adapter": str(self.adapter)}
         content = {"deliverable": _KIND, **paths, **{name: value for name, value in said.items() if value}}
         write_json(file, {**content, "competition": self.competition.to_json()})
@@ -108,11 +110,12 @@ class AdapterBuild:
             yield refusal
 
 
-def _build_of(value: dict[str, Any]) -> AdapterBuild:
+def _build_of(value: dict[str, object]) -> AdapterBuild:
     return AdapterBuild(
-        zip=Path(value["zip"]),
-        adapter=Path(value["adapter"]),
-        competition=Competition.from_json(value["competition"]),
+        zip=Path(str(value["zip"])),
+        adapter=Path(str(value["adapter"])),
+        competition=Competition.from_json(cast("dict[str, object]", value["competition"])),
+        named=str(value["named"]),
         base=str(value.get("base", "")),
         accept_refused=str(value.get("accept_refused", "")),
     )
@@ -140,6 +143,7 @@ def build_adapter(
     adapter: Path,
     *,
     competition: Competition,
+    named: str,
     folder: Path,
     base: str = "",
     dtype: str | None = None,
@@ -151,6 +155,7 @@ def build_adapter(
     Args:
         adapter: its folder, or a zip of it.
         competition: whose rules it must keep.
+        named: what that was called, a name or a file.
         folder: where the zip goes, under the name that the rules give it.
         base: the base here, a folder or hub id, or the name that the base has in the rules; empty: as the adapter says.
         dtype: type that its weights are cast to, by torch's name; None: they stay as they are.
@@ -174,6 +179,7 @@ def build_adapter(
     made = AdapterBuild(
         zip=folder / rules.file,
         competition=competition,
+        named=named,
         adapter=adapter,
         base=source.location if source else "",
         accept_refused=outcome,

@@ -1,0 +1,105 @@
+"""Adapters and vLLM itself: what its own loader says of each kind of adapter, and the rehearsal served by it.
+
+MATHLETE_VLLM_PYTHON names the Python of an environment with vLLM of the version in data/vllm.json, its CPU build where
+there is no GPU. A boot takes minutes on two slow cores.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mathlete.kaggle_image import vllm_facts
+from tests.conftest import ROOT, CommandLine
+from tests.test_adapters_served import MADE_UP, REFUSED, cast, configure
+from tests.test_adapters_served import made as made  # a fixture
+
+PYTHON = os.environ.get("MATHLETE_VLLM_PYTHON", "")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not PYTHON, reason="needs vLLM: MATHLETE_VLLM_PYTHON names the Python of its environment"),
+]
+LOADER = """
+import json, sys
+from pathlib import Path
+import torch
+from vllm.config.lora import LoRAConfig
+from vllm.lora.lora_model import LoRAModel
+from vllm.lora.peft_helper import PEFTHelper
+expected = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
+said = {}
+for folder in sorted(Path(sys.argv[1]).iterdir()):
+    try:
+        helper = PEFTHelper.from_local_dir(str(folder), 1024)
+        helper.validate_legal(LoRAConfig(max_lora_rank=8))
+        LoRAModel.from_local_checkpoint(
+            str(folder), expected, helper, lora_model_id=1, device="cpu", dtype=torch.float32
+        )
+        said[folder.name] = ""
+    except Exception as error:
+        said[folder.name] = f"{type(error).__name__}: {error}"
+print(json.dumps(said))
+"""
+CLASSES = """
+import importlib, json
+from vllm.model_executor.models import registry
+from vllm.model_executor.models.interfaces import supports_lora
+said = {}
+for name, (module, word) in {**registry._TEXT_GENERATION_MODELS, **registry._MULTIMODAL_MODELS}.items():
+    try:
+        kind = getattr(importlib.import_module(f"vllm.model_executor.models.{module}"), word)
+    except ImportError:
+        continue
+    said[name] = [bool(supports_lora(kind)), bool(getattr(kind, "embedding_modules", None))]
+print(json.dumps(said))
+"""
+SERVED_WRONG = {
+    *("ranks", "alphas", "own-bias", "tokens", "activated", "repeated", "parameters", "kind"),
+    *("no-prefix", "table", "half", "other-rank", "convolution", "integers", "other-base"),
+}
+"""Of REFUSED what vLLM's loader takes all the same: it would serve another model, or fail later."""
+
+
+def ask_vllm(program: str, *words: object) -> Any:
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [PYTHON, "-c", program, *map(str, words)], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_vllm_itself_refuses_the_others_and_takes_the_good_ones(made: Path, tmp_path: Path) -> None:
+    import torch
+
+    good = {"as-it-is": lambda folder: None, "rslora": configure(use_rslora=True), "bf16": cast(torch.bfloat16)}
+    for name, change in {**{name: change for name, (change, _) in REFUSED.items()}, **good}.items():
+        change(Path(shutil.copytree(made, tmp_path / name)))
+    said = ask_vllm(LOADER, tmp_path)
+    assert {name for name in good if said[name]} == set()
+    assert {name for name in REFUSED if not said[name]} == SERVED_WRONG
+
+
+def test_the_facts_of_vllms_classes_are_its_own() -> None:
+    said, facts = ask_vllm(CLASSES), vllm_facts()
+    assert len(said) > 200
+    assert {name for name in said if said[name][0]} == {*facts.adapted} & said.keys()
+    assert {name for name in said if all(said[name])} == {*facts.adapted_tables} & said.keys()
+
+
+def test_greedy_answers_beside_the_base_are_pefts(made: Path, workdir: Path, submit: CommandLine) -> None:
+    """200 problems, served by vLLM from the zip; the numbers are computed in fp32 in both."""
+    rules = Path("made-up.toml")
+    rules.write_text(MADE_UP.replace("problems = 20", "problems = 200").replace("max_tokens = 64", "max_tokens = 120"))
+    assert submit("build", "--competition", rules, "--model", made, "--adapter.base", "pocket").code == 0
+    done = submit.process("rehearse", "--adapter.vllm", PYTHON, "--json", PYTHONPATH=f"{ROOT / 'src'}:{ROOT}")
+    report = done.result
+    print(json.dumps({name: value for name, value in report.items() if name not in ("rules", "zip")}))
+    assert (report["engine"], report["problems"]) == ("vllm", 200)
+    assert report["facts"]["vllm"] == vllm_facts().version
+    assert report["same_as_peft"] >= 0.995
+    assert submit("preflight", "--limits.right-min", 0, "--json").result["go"]
