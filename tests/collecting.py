@@ -49,9 +49,9 @@ TOGETHER = {f"tests/test_{name}.py": group for group, names in _GROUPS.items() f
 HALVES = ("models", "others")
 """What `make test` runs side by side on two cores: the files of each in a process that collects no others."""
 _MODELS = re.compile(
-    r"tests/test_(adapters|competitions|contributing|corpus|docs_guide|eval|export|first_hour|foreign_files|gates|harvest"
-    r"|kernel_gateway|kernel_server|locks|mistakes|model|pocket|prompts|reasoning|refused|report_exports|rows"
-    r"|sampling_(?!sandbox)|sources|submit_(answer|choices|mounted|speed)|text|thoughts|train|tune|vouching)"
+    r"tests/test_(adapters|competitions|contributing|corpus|docs_(commands|guide)|eval|export|first_hour|foreign_files"
+    r"|gates|harvest|kernel_gateway|kernel_server|locks|mistakes|model|pocket|prompts|reasoning|refused|report_exports"
+    r"|rows|sampling_(?!sandbox)|sources|submit_(choices|mounted|speed)|text|thoughts|train|tune|vouching)"
     r"|src/mathlete/(drawing|export|models|rows|sampling/embedded|tune)/"
 )
 """How the first half's files begin, below the checkout: they load models or many tokenizers, and one mostly waits."""
