@@ -95,6 +95,7 @@ check: setup
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+	$(PY) -m pytest -q tests/check_source.py
 
 fix: setup
 	$(VENV)/bin/ruff format .
