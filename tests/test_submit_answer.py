@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -14,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from mathlete.problems import read_problems, write_problems
-from tests.conftest import POCKET_VAL, CommandLine
+from tests.conftest import POCKET, POCKET_VAL, CommandLine
 from tests.loopback import DONE, HEAD, Behaviour, Loopback, Wire, answers, event
 
 CUP = """
@@ -204,6 +205,20 @@ def test_answers_are_those_of_an_evaluation(workdir: Path, submit: CommandLine, 
     rows = json.loads(Path(evaluated, "results.json").read_text())["per_problem"]
     with Path("runs/answer-three/submission.csv").open(newline="") as sheet:
         assert [*csv.reader(sheet)] == [["id", "answer"], *([row["id"], row["answer"] or ""] for row in rows)]
+
+
+def test_a_question_that_is_too_long_does_not_stop_the_others(workdir: Path, submit: CommandLine) -> None:
+    shutil.copytree(POCKET, "short")
+    config = json.loads(Path("short/config.json").read_text())
+    Path("short/config.json").write_text(json.dumps({**config, "max_position_embeddings": 90}))
+    Path("q.csv").write_text(f"id,problem\nlong,{'1 + ' * 60}1?\nshort,Evaluate 2 + 3.\n")
+    words = ("--model", "short", "--n", 1, "--sampling.max-tokens", 8, "--fallbacks-max", 1)
+    done = submit("answer", "q.csv", *words, "--json")
+    assert [*done.result["without_answer"]] == ["long", "short"]
+    assert re.search(r"long \(its prompt has \d+ tokens, too many for the model\)", done.stderr)
+    assert "not asked: the prompt of problem long must leave room in the model's context of 90 tokens" in done.stderr
+    samples = [json.loads(line) for line in lines_of("runs/answer-q/samples.jsonl")]
+    assert {one["problem_id"] for one in samples} == {"short"}
 
 
 @pytest.mark.slow

@@ -71,6 +71,11 @@ class SheetLine:
         )
 
     @classmethod
+    def without_answer(cls, name: str, *, why: str, rules: Competition | None) -> Self:
+        """Return the line of a question that the model cannot be asked."""
+        return cls(id=name, answer=fallback_of(rules), fallback=True, why=why)
+
+    @classmethod
     def from_json(cls, row: object, *, where: str) -> Self:
         """Return the line in a parsed JSON row, which `dataclasses.asdict` made.
 
@@ -110,6 +115,8 @@ class SheetLog:
         self._ids = dict.fromkeys(ids)
         self.lines = {line.id: line for where, row in self._lines.read() for line in (self._parse(row, where),)}
         """{id: its line}."""
+        self.lost = {line.id for line in self.lines.values() if line.fallback}
+        """Ids of those without an answer of the model."""
 
     def _parse(self, row: object, where: str) -> SheetLine:
         line = SheetLine.from_json(row, where=where)
@@ -122,6 +129,8 @@ class SheetLog:
         """Add a line, on the disk when this returns; may be called from any thread."""
         self._lines.append(asdict(line))
         self.lines[line.id] = line
+        if line.fallback:
+            self.lost.add(line.id)
 
     @property
     def sheet(self) -> "Sheet":

@@ -32,6 +32,7 @@ class AnswerTally:
     """What the bar says: questions answered so far, and how many of them by no answer of the model."""
 
     log: "SheetLog"
+    questions: int
     samples: int = 0
     new_tokens: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -44,9 +45,8 @@ class AnswerTally:
 
     def describe(self) -> str:
         """Return the counts as text."""
-        sheet = self.log.sheet
-        lost = f", {len(sheet.fallbacks)} of them without an answer" if sheet.fallbacks else ""
-        return f"{len(sheet.lines)} of {sheet.questions} questions done{lost}"
+        lost = f", {len(self.log.lost)} of them without an answer" if self.log.lost else ""
+        return f"{len(self.log.lines)} of {self.questions} questions done{lost}"
 
 
 def answer_command(settings: AnswerSettings) -> dict[str, object]:
@@ -61,13 +61,18 @@ def answer_command(settings: AnswerSettings) -> dict[str, object]:
     if settings.out:
         require_result_file(settings.out, inputs=[settings.file], begins=",".join(columns).lower().encode())
     with busy("loading the libraries"):
-        from mathlete.answer_sheet import SheetLog, write_sheet
+        from mathlete.answer_sheet import SheetLine, SheetLog, write_sheet
 
     plan, gates = make_plan(settings, questions, say=say)
+    unfit = find_unfit(plan, say=say)
     ids = [problem.id for problem in questions.problems]
 
     def build(folder: Path) -> dict[str, object]:
         log = SheetLog(folder / ANSWERS, ids=ids)
+        if log.lines:
+            say(f"going on: {len(log.lines)} of {len(ids)} questions are done")
+        for name in [name for name in unfit if name not in log.lines]:
+            log.append(SheetLine.without_answer(name, why=unfit[name], rules=rules))
         draw_answers(folder, plan, log, rules=rules, say=say)
         write_sheet(folder / SUBMISSION, log.sheet.lines, columns=columns)
         write_json(folder / SUMMARY, log.sheet.to_json())
@@ -110,9 +115,29 @@ def make_plan(
     budget = settings.to_budget(questions=len(questions.problems))
     plan = DrawingPlan(problems=questions.problems, engine=engine, policy=policy, budget=budget)
     drawn = f"{policy.n} samples of at most {policy.sampling.max_tokens:,} tokens, policy {settings.solving.policy}"
-    for line in (reason, drawn, questions.note, describe_rules(settings.rules, budget), *plan.check_model()):
+    for line in (
+        reason,
+        drawn,
+        questions.note,
+        describe_rules(settings.rules, budget),
+        *plan.check_model(all_fit=False),
+    ):
         say(line)
     return plan, gates
+
+
+def find_unfit(plan: DrawingPlan, *, say: Callable[[str], None]) -> dict[str, str]:
+    """Return {id: why} of the questions that are too long for the model, and say it: they must not stop the others.
+
+    Raises:
+        UserError: all are too long.
+    """
+    unfit = plan.find_unfit()
+    for error in unfit.values():
+        if len(unfit) == len(plan.problems):
+            raise error
+        say(f"not asked: {error.rule}, got {error.value}")
+    return {name: f"its prompt has {error.value}, too many for the model" for name, error in unfit.items()}
 
 
 def describe_plan(plan: DrawingPlan, file: Path) -> dict[str, object]:
@@ -140,13 +165,11 @@ def draw_answers(
     from mathlete.answer_sheet import SheetLine
 
     total, done = len(plan.problems), frozenset(log.lines)
-    if done:
-        say(f"going on: {len(done)} of {total} questions are done")
     if len(done) == total:
         return
 
     def count(recorded: Sequence[Sample]) -> AnswerTally:
-        tally = AnswerTally(log)
+        tally = AnswerTally(log, questions=total)
         for sample in recorded:
             tally.add(sample)
         tally.new_tokens = 0

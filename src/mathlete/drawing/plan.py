@@ -51,27 +51,37 @@ class DrawingPlan:
             model_sha=engine.source.sha256(),
         )
 
-    def check_model(self) -> list[str]:
+    def check_model(self, *, all_fit: bool = True) -> list[str]:
         """Return what was chosen for the model's prompts and for computing, in lines for a person.
 
         To be called before a folder is made: a model without tokenizer or a prompt too long must leave nothing
         half-written.
 
         Raises:
-            UserError: there are no weights, or a problem's prompt can't be rendered, or leaves no room in the context.
+            UserError: there are no weights, or a problem's prompt can't be rendered, or leaves no room in the context,
+                where all of them must.
         """
         source, prompts = self.engine.source, self.engine.prompts
         if self.engine.name != "openai":  # servers have weights of their own
             source.require_weights()
-        context = source.context_tokens()
         try_template(
             [Rendering(partial(prompts.render, problem.statement)) for problem in self.problems],
             where=source.location,
         )
-        for problem in self.problems:
-            prompts.fit_prompt_ids(problem, context=context)
+        for error in self.find_unfit().values() if all_fit else ():
+            raise error
         dtype, reason = self.engine.computing
         return [*prompts.notes, *([f"compute in {dtype}: {reason}"] if dtype else ())]
+
+    def find_unfit(self) -> dict[str, UserError]:
+        """Return {id: what is wrong} of the problems whose prompt leaves no room in the model's context."""
+        context, unfit = self.engine.source.context_tokens(), dict[str, UserError]()
+        for problem in self.problems:
+            try:
+                self.engine.prompts.fit_prompt_ids(problem, context=context)
+            except UserError as error:
+                unfit[problem.id] = error
+        return unfit
 
     def check_recorded(self, samples: SampleLog) -> None:
         """Raise UserError where a recorded sample is not one that this plan would draw."""
