@@ -228,6 +228,7 @@ def test_any_integer_is_read_where_answers_are_texts() -> None:
         ("adapter", '"some/model"', '"model"', "adapter.base must be names of models, OWNER/NAME each"),
         ("csv", "answer_min = -5", "modulus = 7", "modulus must be left out where answer_type is number, got 7"),
         ("csv", '"number"\nanswer_min', '"text"\nanswer_min', "answer_min must be left out where answer_type is text"),
+        ("csv", "problems = 4", "problems = 4\nruns = 2", "runs must be 1 where deliverable is csv"),
         ("csv", "wrong = -0.25", "wrong = 0.5", "scorer.wrong must be at most scorer.blank, got 0.5"),
         ("csv", '["Apache 2.0", "MIT"]', '["MIT", "MIT"]', "licences must be a list of names, each once"),
         ("csv", "problems = 4", "problems = 4\npredict_deadline_s = 9", "left out where deliverable is csv, got 9"),

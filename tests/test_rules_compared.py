@@ -89,8 +89,6 @@ def test_preflight_says_which_rule_the_file_has_changed_since(
     write_rehearsal(build := Build.load(workdir / "runs" / "submit"), build_rules := read_competition(file).to_json())
     (build.kaggle.parent / RehearsalReport.file_name).rename(workdir / "runs" / "submit" / RehearsalReport.file_name)
     assert build.config.competition.to_json() == build_rules
-    passed = "ok  rules as they are now\n", "ok  rehearsal\n"
-    assert all(line in submit("preflight").stdout for line in passed)
     file.write_text(CUP.replace("wall_s = 1800", "wall_s = 900"))
     # Refused after the line, for there is no canary in so small a file.
     (workdir / "few.jsonl").write_text('{"id": "a", "problem": "?", "answer": "0"}\n')
@@ -106,7 +104,7 @@ def test_preflight_says_which_rule_the_file_has_changed_since(
     file.unlink()
     shown = submit("preflight").stdout
     assert "rules as the build has them: cup.toml is not there\n" in shown
-    assert all(line in shown for line in passed)
+    assert "ok  rules as they are now\nok  files to upload\nok  rehearsal\n" in shown
 
 
 def test_machine_and_licence_are_those_that_the_rules_list(build: Build) -> None:

@@ -381,6 +381,8 @@ def _list_clock_rules(rules: Competition) -> Iterator[Rule]:
 def _list_point_rules(rules: Competition) -> Iterator[Rule]:
     points, scorer = [*rules.points], rules.scorer
     yield "runs", rules.runs, rules.runs >= 1, "at least 1"
+    once = "1 where deliverable is csv: a table is handed in once"
+    yield "runs", rules.runs, rules.runs == 1 or rules.deliverable != "csv", once
     yield (
         "points",
         points,
