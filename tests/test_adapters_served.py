@@ -304,7 +304,7 @@ def test_what_kaggle_gets_is_what_was_rehearsed(
     report = submit(*rehearse).result
     assert (report["problems"], report["max_tokens"], report["asked_tokens"]) == (3, 6, 64)
     assert (report["same_as_peft"], report["same_as_merged"]) == (None, 1.0)
-    assert report["greedy"]["cut"] == 3
+    assert report["greedy"]["cut"] == report["scorer"]["answers"] == 3
     assert "must have been served by vLLM" in submit("preflight").refusal
     limits = ("--limits.by-peft", "--limits.right-min", 0)
     assert submit("preflight", *limits, "--json").result["id"] == built["id"]

@@ -17,6 +17,8 @@ from mathlete.competitions.scorer import COMPARISONS, READINGS, AnswerType, BoxE
 from mathlete.errors import UserError
 from mathlete.folders import SCORER
 from mathlete.organiser import BothJudged, ScorerResult, choose_sent, judge_both, organisers_gold
+from mathlete.rehearsal.adapter.draws import DrawnTexts
+from mathlete.rehearsal.adapter.rehearsing import judge_texts
 from mathlete.rehearsal.scorer import score_runs
 from mathlete.report import write_report
 from mathlete.report.html.tables import scorer_table
@@ -247,6 +249,19 @@ def test_a_recording_without_texts_is_not_read_for_a_box() -> None:
     with pytest.raises(UserError, match="the recording must have kept it"):
         run.judge_by(NEMOTRON)
     assert len(run.judge_by(AIMO_3).judged) == 120
+
+
+def test_what_an_adapter_would_lose_is_told_by_its_rehearsal() -> None:
+    def draw(*texts: str) -> DrawnTexts:
+        return DrawnTexts(prompt_ids=(1,), texts=texts, ids=((1,),) * len(texts), finish=("stop",) * len(texts))
+
+    problems = [problem("a", gold="0.5"), problem("b", gold="7")]
+    drawn = {"a": draw(r"\boxed{1/2}"), "b": draw(r"\boxed{7}", r"\boxed{7.01}")}
+    result = judge_texts(drawn, problems, rules=NEMOTRON)
+    assert [(one.id, one.index, one.own, one.right) for one in result.judged] == [
+        *(("a", None, "equal", False), ("b", 0, "equal", True), ("b", 1, "different", True)),
+    ]
+    assert "you would lose 1 of 3 samples to the scorer" in [*result.describe()][1]
 
 
 def test_a_result_survives_its_file(tmp_path: Path) -> None:

@@ -6,14 +6,16 @@ second and the third must agree, else vLLM serves another model than was trained
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from mathlete.answers import compare, read_answer
 from mathlete.competitions import Competition, SamplingRules
 from mathlete.errors import UserError, require
 from mathlete.models import load_prompt_format
+from mathlete.organiser import BothJudged, Grade, ScorerResult, judge_both, list_golds
 from mathlete.problems import Problem
 from mathlete.rehearsal.adapter.draws import DrawnTexts, Draws, Watch, draw_with_peft, draw_with_vllm
 from mathlete.runs import read_record, sha256_json, write_json
@@ -85,6 +87,8 @@ class AdapterReport:
     same_as_merged: float
     facts: Mapping[str, object]
     """What drew them: versions and the type that it computed in."""
+    scorer: Mapping[str, Any] = field(default_factory=dict)
+    """What the organiser's scorer and mathlete's checker say of the first draw; reports of before have nothing."""
 
     def to_json(self) -> dict[str, object]:
         """Return the report as JSON values; `from_json` reads them back."""
@@ -113,6 +117,7 @@ class AdapterReport:
             f"served by {self.engine} · {facts}{short}",
             *lines,
             f"{same} · {self.same_as_merged:.1%} the merged model's",
+            *self.scorer.get("words", ()),
         ]
 
 
@@ -205,6 +210,7 @@ def rehearse_adapter(
     with watch("merged") as show:
         draw(merged, merged=True, sampling={_GREEDY: sampling[_GREEDY]}, watch=show)
     greedy = served.read(_GREEDY)
+    asked = served.read(_ORGANISER) if _ORGANISER in sampling else greedy
     report = AdapterReport(
         competition=rules.name,
         rules=hash_rules(rules),
@@ -213,12 +219,13 @@ def rehearse_adapter(
         problems=len(problems),
         max_tokens=sampling[_GREEDY].max_tokens,
         asked_tokens=asked_sampling(rules).max_tokens,
-        organiser=score(served.read(_ORGANISER if _ORGANISER in sampling else _GREEDY), problems, rules=rules),
+        organiser=score(asked, problems, rules=rules),
         greedy=score(greedy, problems, rules=rules),
         merged=score(merged.read(_GREEDY), problems, rules=rules),
         same_as_peft=None if settings.engine == "peft" else share_same(greedy, peft.read(_GREEDY), rules=rules),
         same_as_merged=share_same(greedy, merged.read(_GREEDY), rules=rules),
         facts=served.facts(),
+        scorer=judge_texts(asked, problems, rules=rules).to_summary(),
     )
     write_json(folder / AdapterReport.file_name, report.to_json())
     return report
@@ -300,6 +307,22 @@ def score(drawn: Mapping[str, DrawnTexts], problems: Sequence[Problem], *, rules
         points=sum(sum(one.points for one in own) / len(own) for own in judged.values()),
         cut=sum(one == "length" for problem in problems for one in drawn[problem.id].finish),
     )
+
+
+def judge_texts(drawn: Mapping[str, DrawnTexts], problems: Sequence[Problem], *, rules: Competition) -> ScorerResult:
+    """Return what the organiser's scorer makes of the texts, beside mathlete's checker on what it reads there."""
+    golds = list_golds(problems, rules=rules)
+    judged = list[BothJudged]()
+    for name, gold in golds.items():
+        texts = [*zip(drawn[name].texts, drawn[name].finish, strict=True)]
+        for index, (text, finish) in enumerate(texts):
+            answer = read_answer(text, cut=finish == "length", thinking=None)
+            own: Grade = "none" if answer is None else compare(answer=answer, gold=gold).outcome
+            place = index if len(texts) > 1 else None
+            judged.append(
+                judge_both(text, gold=gold, rules=rules, problem_id=name, index=place, answer=answer, own=own)
+            )
+    return ScorerResult.of(judged, rules=rules, left_out=[one.id for one in problems if one.id not in golds])
 
 
 def share_same(one: Mapping[str, DrawnTexts], other: Mapping[str, DrawnTexts], *, rules: Competition) -> float:
