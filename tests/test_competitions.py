@@ -220,6 +220,7 @@ def test_an_unknown_name_is_told_the_nearest_and_that_a_file_will_do() -> None:
 def test_a_made_up_competition_is_built_and_linted_without_a_line_of_python(
     cup: Path, built_wheels: Path, workdir: Path, submit: CommandLine
 ) -> None:
+    assert len(CUP.splitlines()) <= 60
     assert submit("rules", "--competition", "cup.toml", "--json").result["columns"] == ["key", "text"]
     assert submit("build", "--competition", "cup.toml", "--names.owner", "alice").code == 0
     kaggle = workdir / "kaggle"

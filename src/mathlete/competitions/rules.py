@@ -7,21 +7,15 @@ from dataclasses import asdict, dataclass, fields
 from datetime import date
 from typing import Literal
 
-from mathlete.competitions.reading import CURE, Said, read_fields, with_lists, without_nulls
+from mathlete.competitions.keys import FOLLOWING, check_keys, make_defaults
+from mathlete.competitions.reading import CURE, read_fields, with_lists, without_nulls
 from mathlete.competitions.scorer import AnswerType, ScorerRules
-from mathlete.competitions.tables import (
-    AdapterRules,
-    GatewayRules,
-    PromptRules,
-    SamplingRules,
-)
+from mathlete.competitions.tables import AdapterRules, GatewayRules, PromptRules, SamplingRules
 from mathlete.errors import Rule, UserError, require
 
 Deliverable = Literal["notebook", "adapter", "csv"]
 """What is handed in: a notebook that Kaggle runs again through its gateway · a LoRA adapter in a zip, which the
 organiser serves · a table of ids and answers."""
-_RESERVE_S = 600.0
-"""Seconds left unused at the end of the wall where a file names none; of a short wall a tenth."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,36 +187,6 @@ class Competition:
             raise UserError(error.rule, value=error.value, cure="build the notebook again") from error
 
 
-_FOLLOWING = (
-    "fallback",
-    "reserve_s",
-    "submission_columns",
-    "runs",
-    "points",
-    "machine",
-    "placeholders",
-    "scorer",
-)
-"""Keys whose default follows from other keys."""
-_NEEDED: dict[str, tuple[str, ...]] = {
-    "notebook": ("wall_s", "predict_deadline_s", "machine", "gateway"),
-    "adapter": ("adapter", "sampling"),
-    "csv": (),
-    "integer": ("answer_min", "answer_max"),
-    "number": (),
-    "text": (),
-}
-"""Keys that a deliverable, or a type of answers, cannot do without."""
-_IN_NOTEBOOKS = ("predict_deadline_s", "question_min_s", "question_max_s", "placeholders", "gateway")
-_IDLE: dict[str, tuple[str, ...]] = {
-    "notebook": ("adapter", "prompt", "sampling"),
-    "adapter": ("wall_s", "reserve_s", *_IN_NOTEBOOKS),
-    "csv": ("adapter", *_IN_NOTEBOOKS),
-    "integer": (),
-    "number": ("modulus", "fallback"),
-    "text": ("answer_min", "answer_max", "modulus", "fallback"),
-}
-"""Keys that say nothing there: whoever writes one means something else."""
 _SCORED_AS: dict[str, tuple[str, ...]] = {
     "integer": ("integer", "number"),
     "number": ("number",),
@@ -243,9 +207,10 @@ def read_rules(value: Mapping[str, object], *, name: str, where: str) -> Competi
         UserError: a key that is missing, unknown, wrong or contradicts another.
     """
     # Types first: the defaults are computed from what the file says.
-    said = read_fields(Competition, value, where=where, optional=_FOLLOWING, unsaid=("name",))
-    _check_keys(said, where=where)
-    rules = Competition(name=name, **{**_make_defaults(said), **said})
+    said = read_fields(Competition, value, where=where, optional=FOLLOWING, unsaid=("name",))
+    said = {"deliverable": Competition.deliverable, "answer_type": Competition.answer_type, **said}
+    check_keys(said, where=where)
+    rules = Competition(name=name, **{**make_defaults(said), **said})
     require(*_list_rules(rules), prefix=f"{where}: ", cure=CURE)
     return rules
 
@@ -262,52 +227,6 @@ def _write(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value).replace("\n", "\\n")
-
-
-def _check_keys(said: Said, *, where: str) -> None:
-    """Raise UserError where a key is missing, or idle, beside the deliverable and the type of answers."""
-    there = {*said, *(("machine",) if "machines" in said else ())}
-    for name, usual in (("deliverable", Competition.deliverable), ("answer_type", Competition.answer_type)):
-        chosen = said.get(name, usual)
-        for key in _NEEDED[chosen]:
-            if key not in there:
-                raise UserError(f"{where} must say {key} where {name} is {chosen}", value="nothing", cure=CURE)
-        for key in _IDLE[chosen]:
-            if key in said:
-                rule = f"{where}: {key} must be left out where {name} is {chosen}"
-                raise UserError(rule, value=said[key], cure=f"leave {key} out, or change {name}")
-
-
-def _make_defaults(said: Said) -> Said:
-    runs = max(1, said.get("runs", 1))
-    adapter = said.get("deliverable") == "adapter"
-    return {
-        **_make_integers(said),
-        "reserve_s": min(_RESERVE_S, said["wall_s"] / 10) if "wall_s" in said else None,
-        "submission_columns": (said["columns"][0], "answer"),
-        "runs": runs,
-        "points": tuple(right / runs for right in range(runs + 1)),
-        "machine": said.get("machines", (None,))[0],
-        "scorer": ScorerRules(
-            rule=said.get("answer_type", Competition.answer_type), reads=("last-box",) if adapter else ("submission",)
-        ),
-    }
-
-
-def _make_integers(said: Said) -> Said:
-    """Return the defaults that follow from the range of integers; without one there is nothing to send."""
-    if said.get("answer_type", Competition.answer_type) != "integer":
-        return {"fallback": None, "placeholders": {}}
-    nearest_to_0 = min(max(said["answer_min"], 0), said["answer_max"])
-    number = said.get("fallback", nearest_to_0)
-    # Their answers are in the range, so that a commit run shows what a rerun would.
-    placeholders = {
-        "000aaa": f"What is ${number + 1}-1$?",
-        "111bbb": f"What is ${number}\\times1$?",
-        "222ccc": f"Solve $4+x={number + 4}$ for $x$.",
-    }
-    asked = said.get("deliverable", Competition.deliverable) == "notebook"
-    return {"fallback": nearest_to_0, "placeholders": placeholders if asked else {}}
 
 
 def _list_rules(rules: Competition) -> Iterator[Rule]:
