@@ -153,7 +153,8 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
     worst = run(_hardest_first(bank, new)) if wall and wall.floor_s is not None else None
     expected = _expected_by_problem(bank, inside, some, wall)
     spent = _cost(inside.arrivals, inside.seconds, inside.generated)
-    changes = expected - baseline.by_problem
+    # Of the sets that the score is of: their questions differ in time, so that a clock cuts more than of one set.
+    changes = _expected_by_problem(bank, first, new, wall) - baseline.by_problem
     return Outcome(
         n=policy.n,
         max_tokens=policy.sampling.max_tokens,
