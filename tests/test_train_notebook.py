@@ -73,49 +73,71 @@ def test_what_kaggle_is_told(made: Path) -> None:
     assert (told["model_sources"], told["code_file"]) == ([], "train.ipynb")
 
 
+class Started:
+    """What the cells after the installation would start on a machine of two GPUs, and with which variables."""
+
+    def __init__(self, notebook: Path, *, code: int = 0, **changed: object) -> None:
+        self.words, self.variables, self._code = list[list[str]](), list[dict[str, str]](), code
+        cells, place = cells_of(notebook), notebook.parent
+        names: dict[str, Any] = {}
+        exec(cells["parameters"], names)
+        (place / "input" / "datasets" / "alice" / "traces").mkdir(parents=True, exist_ok=True)
+        names |= {"INPUT": str(place / "input"), "KEPT": str(place / "kept"), "PYTHON": "python", "os": os}
+        names |= {"start": self.start, "subprocess": subprocess, **changed}
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(subprocess, "check_output", self.ask)
+            for tag in ("find", "train", "keep"):
+                exec(cells[tag], names)
+
+    def ask(self, words: list[str], **_: object) -> str:
+        self.words.append(words)
+        return "2" if "device_count" in str(words) else "here"
+
+    def start(self, *words: str, **variables: str) -> int:
+        self.words.append([*words])
+        self.variables.append(variables)
+        return self._code
+
+    @property
+    def training(self) -> list[str]:
+        return next(words for words in self.words if "math" in words)
+
+
 @pytest.mark.parametrize("file", ["train.ipynb", "colab.ipynb"])
-def test_each_cell_is_python_and_each_command_real(file: str, made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cells after the installation are run, and what they would start is read by the real command lines."""
-    cells, started = cells_of(made / file), list[list[str]]()
-    for source in cells.values():
+def test_each_cell_is_python_and_each_command_real(file: str, made: Path) -> None:
+    """What the cells would start is read by the real command lines."""
+    for source in cells_of(made / file).values():
         compile(source, file, "exec")
-
-    def note(words: list[str], **_: object) -> Any:
-        started.append([*map(str, words)])
-        asks_for_gpus = "device_count" in str(words)
-        return "2" if asks_for_gpus else str(made)
-
-    def start(*words: str, **how: object) -> int:
-        note([*words])
-        return 0
-
-    monkeypatch.setattr(subprocess, "check_output", note)
-    kept = made / "kept"
-    (kept / "export").mkdir(parents=True)
-    (kept / "export" / "manifest.json").write_text("{}")
-    (made / "input" / "datasets" / "alice" / "traces").mkdir(parents=True)
-    names: dict[str, Any] = {}
-    exec(cells["parameters"], names)
-    names |= {
-        "INPUT": str(made / "input"),
-        "KEPT": str(kept),
-        "PYTHON": "python",
-        "start": start,
-        "subprocess": subprocess,
-        "os": os,
-    }
-    for tag in ("find", "train", "keep"):
-        exec(cells[tag], names)
-    of_ours = [words for words in started if {"train", "mathlete"} & {*words}]
+    (made / "kept" / "export").mkdir(parents=True)
+    (made / "kept" / "export" / "manifest.json").write_text("{}")
+    started = Started(made / file)
+    of_ours = [words for words in started.words if {"train", "mathlete"} & {*words}]
     assert len(of_ours) == 3
     for words in of_ours:
         place = len(words) - words[::-1].index("-m")
         assert understood(["-m", *words[place:]]), words
-    training = next(words for words in of_ours if "math" in words)
+    training = started.training
     assert training[1:3] == ["-m", "accelerate.commands.launch"]
     assert training[training.index("--num_processes") + 1] == "2"
     minutes = float(training[training.index("--session.minutes") + 1])
     assert 9 * 60 - 31 < minutes <= 9 * 60 - 30
+
+
+def test_one_of_two_gpus_is_trained_on_without_a_launcher(made: Path) -> None:
+    started = Started(made / "train.ipynb", PROCESSES=1)
+    assert started.training[1:4] == ["-m", "train", "math"]
+    assert started.variables[0] == {"CUDA_VISIBLE_DEVICES": "0"}
+
+
+def test_a_training_that_fails_ends_the_notebook_only_where_nothing_is_kept(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(AssertionError, match="the training failed with exit code 2"):
+        Started(made / "train.ipynb", code=2)
+    (made / "kept").mkdir()
+    (made / "kept" / "kept.json").write_text("{}")
+    Started(made / "train.ipynb", code=2)
+    assert "THE TRAINING FAILED with exit code 2" in capsys.readouterr().out
 
 
 def test_no_secret_and_no_answer_of_this_machine_is_in_a_notebook(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
