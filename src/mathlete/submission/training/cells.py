@@ -196,7 +196,7 @@ finished = Path(KEPT, "export", "manifest.json").is_file()
 if failed:
     print(f"THE TRAINING FAILED with exit code {failed}, see above; what it had done before is in {KEPT}")
 elif not finished:
-    print(f"NOT FINISHED: {KEPT} is the run so far, and the next session goes on from it")
+    print(f"NOT FINISHED: what is done so far is in {KEPT}, from which the next session goes on")
 else:
     push = [PYTHON, "-m", "mathlete", "kaggle", "push", KEPT, "--model", MODEL]
     push += ["--licence", LICENCE] if LICENCE else []
