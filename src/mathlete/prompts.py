@@ -62,7 +62,7 @@ class PromptSettings:
     def check(self) -> None:
         """Raise UserError where an argument is not KEY=VALUE, or something is said beside an organiser's prompt."""
         own = self.instruction is not None or bool(self.arguments)
-        if self.organiser and (own or not competition(self.organiser).organisers_prompt.instruction):
+        if self.organiser and own:
             cure = "leave --prompt.instruction and --prompt.template-args out"
             raise UserError("an organiser's prompt must be alone", value=self.organiser, cure=cure)
 

@@ -111,10 +111,14 @@ def build_adapter_command(settings: "BuildSettings", usual: "BuildSettings", rul
     if made.accept_refused:
         out.print(f"refused by the gates of its training, accepted: {made.accept_refused}", markup=False)
     size = made.zip.stat().st_size
-    again = "" if settings.run == WORK else f" --run {quote(str(settings.run))}"
     out.print(f"{made.zip}: {size / 2**20:.1f} MiB, SHA-256 {hashes.weights[:16]}", markup=False)
-    out.print(f"by the rules of {rules.name} · next: python -m submit rehearse{again}", markup=False)
+    out.print(f"by the rules of {rules.name} · next: python -m submit rehearse{_name_run(settings.run)}", markup=False)
     return {"zip": str(made.zip), "bytes": size, "id": hashes.id, "hashes": asdict(hashes)}
+
+
+def _name_run(run: Path) -> str:
+    """Return the flag that names a build's folder; "" where that is the usual one."""
+    return "" if run == WORK else f" --run {quote(str(run))}"
 
 
 def find_adapter(model: str) -> Path:
@@ -156,7 +160,8 @@ def rehearse_adapter_command(
         )
     for line in report.describe():
         out.print(line, markup=False)
-    out.print(f"{settings.run / AdapterReport.file_name} · next: python -m submit preflight", markup=False)
+    next_one = f"python -m submit preflight{_name_run(settings.run)}"
+    out.print(f"{settings.run / AdapterReport.file_name} · next: {next_one}", markup=False)
     return report.to_json()
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypedDict, cast
 
+from mathlete.adapters import WEIGHTS
 from mathlete.competitions import AdapterRules, SamplingRules
 from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines
@@ -22,6 +23,7 @@ from mathlete.runs import write_json
 from mathlete.signals import Guard, ending_with_parent
 
 if TYPE_CHECKING:
+    from peft import PeftModel
     from torch import Tensor, device
     from transformers import PreTrainedTokenizerBase
 
@@ -256,6 +258,7 @@ def draw_with_peft(
     from peft import PeftModel
 
     model = PeftModel.from_pretrained(load_model(base, precision="dense", dtype=dtype), str(adapter)).eval()
+    _require_loaded(model, adapter)
     generate: Callable[..., Tensor] = (model.merge_and_unload(safe_merge=True) if merged else model).generate
     first, lines = next(model.parameters()), JsonLines(draws.file)
     if not draws.facts():
@@ -268,6 +271,25 @@ def draw_with_peft(
             for row in _generate(generate, base, some, how, tokenizer=tokenizer, device=first.device):
                 lines.append({"draw": name, **row})
             watch(_count(draws.file), total)
+
+
+def _require_loaded(model: "PeftModel", adapter: Path) -> None:
+    """Check that peft has put every tensor of the adapter into a layer: it leaves others out with a warning.
+
+    Raises:
+        UserError: it has left some out.
+    """
+    from peft import get_peft_model_state_dict
+    from safetensors import safe_open
+
+    with safe_open(adapter / WEIGHTS, framework="np") as file:
+        left_out = sorted({*file.keys()} - get_peft_model_state_dict(model, save_embedding_layers=False).keys())
+    if left_out:
+        raise UserError(
+            "peft must load every tensor of the adapter, or its answers are no measure of vLLM's",
+            value=f"{len(left_out)} left out, {left_out[0]} among them",
+            cure="name the layers as transformers does: a model's own code may call them otherwise",
+        )
 
 
 def _generate(
