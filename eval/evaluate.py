@@ -10,6 +10,7 @@ from mathlete.competitions import Competition, competition
 from mathlete.corpus import SUITE_NAMES
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.mistakes import require_address_space
+from mathlete.prompts import SavedPrompt
 from mathlete.solve import Policy
 
 _SUMMARY = (
@@ -66,7 +67,8 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     if results.finish_order:
         out.print(describe_finish_order(results.finish_order))
     scored = ScorerResult.read(step.folder) if rules else None
-    for line in (*(scored.describe() if scored else ()), *describe_conditions(rules, policy)):
+    other = describe_conditions(rules, policy, prompt=engine.source.served_prompt) if rules else ()
+    for line in (*(scored.describe() if scored else ()), *other):
         out.print(line, markup=False)
     out.print(f"{'nothing changed, skipped: ' if step.skipped else ''}{step.folder}")
     content = results.to_json()
@@ -76,9 +78,9 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     return {"run": str(step.folder), **{key: content[key] for key in _SUMMARY}, **more, "skipped": step.skipped}
 
 
-def describe_conditions(rules: Competition | None, policy: Policy) -> Iterator[str]:
+def describe_conditions(rules: Competition, policy: Policy, *, prompt: SavedPrompt) -> Iterator[str]:
     """Yield in what a run differs from how the organiser samples, where the competition says that."""
-    if rules is None or rules.sampling is None:
+    if rules.sampling is None:
         return
     own = {
         "temperature": policy.sampling.temperature,
@@ -87,6 +89,8 @@ def describe_conditions(rules: Competition | None, policy: Policy) -> Iterator[s
     }
     other = {name: (value, getattr(rules.sampling, name)) for name, value in own.items()}
     differ = [f"{name} {theirs:g}, here {value:g}" for name, (value, theirs) in other.items() if value != theirs]
+    if rules.prompt and not rules.prompt.is_same(instruction=prompt.instruction, template=prompt.template_args):
+        differ.append("another prompt, which --prompt.organiser would take from its rules")
     if rules.scorer.reads_text:
         differ.append("its samples go on behind a box, ours end there")
     if differ:

@@ -17,6 +17,7 @@ from mathlete.competitions.scorer import COMPARISONS, READINGS, AnswerType, BoxE
 from mathlete.errors import UserError
 from mathlete.folders import SCORER
 from mathlete.organiser import BothJudged, ScorerResult, choose_sent, judge_both, organisers_gold
+from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.rehearsal.adapter.draws import DrawnTexts
 from mathlete.rehearsal.adapter.rehearsing import judge_texts
 from mathlete.rehearsal.scorer import score_runs
@@ -224,11 +225,12 @@ def test_what_is_lost_to_the_scorer_is_told_with_ids_and_what_was_read(
 
 
 def test_a_run_that_was_sampled_otherwise_says_so() -> None:
-    assert [*describe_conditions(AIMO_3, Policy())] == []
+    own, organisers = SavedPrompt(), SavedPrompt().with_settings(PromptSettings(organiser="nemotron-like"))
+    assert [*describe_conditions(AIMO_3, Policy(), prompt=own)] == []
+    (line,) = describe_conditions(NEMOTRON, Policy(), prompt=own)
+    assert "temperature 0, here 0.6; top_p 1, here 0.95; max_tokens 7680, here 256; another prompt, which" in line
     sampled = Policy(sampling=SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=7680))
-    (line,) = describe_conditions(NEMOTRON, Policy())
-    assert "temperature 0, here 0.6; top_p 1, here 0.95; max_tokens 7680, here 256; its samples go on" in line
-    (line,) = describe_conditions(NEMOTRON, sampled)
+    (line,) = describe_conditions(NEMOTRON, sampled, prompt=organisers)
     assert line.endswith("these are not quite its points: its samples go on behind a box, ours end there")
 
 

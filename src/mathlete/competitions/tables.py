@@ -79,6 +79,10 @@ class PromptRules:
             )
         return self.suffix.removeprefix("\n")
 
+    def is_same(self, *, instruction: str, template: Mapping[str, object]) -> bool:
+        """Return whether a prompt with this second paragraph and these arguments is the organiser's."""
+        return self.system is None and self.suffix == f"\n{instruction}" and {**(self.template or {})} == {**template}
+
     def render(self, statement: str, *, tokenizer: "PreTrainedTokenizerBase") -> str:
         """Return the text of a problem's prompt, by the tokenizer's chat template, up to where the model goes on.
 
