@@ -163,7 +163,8 @@ def clean(text: str) -> str:
         text = _HTML.sub(" ", _END_TOKENS.sub(" ", text))
     if text.count("=") > 1:
         text = SIDE_BY_SIDE.sub(r"\1, ", text)
-    text = _LISTED_DOTS.sub(r" \\ldots", text)
+    if "..." in text:
+        text = _LISTED_DOTS.sub(r" \\ldots", text)
     if "<s" in text:
         text = _HTML_SCRIPT.sub(lambda m: f"{'^' if m[1] == 'sup' else '_'}{{{m[2]}}}", text)
     text = _CUT_SHORT.sub(r"\\ldots ", text)
@@ -350,7 +351,8 @@ def _simplify_latex(text: str) -> str:
         text = _NOT_IN.sub(r"\\notin ", _NOT_EQUAL.sub(r"\\ne ", text))
     if r"\dot" in text:
         text = _DOTTED_PERIOD.sub(r"\\overline{\1\2\3}", text)
-    text = _spell_unit_vectors(text)
+    if "j" in text or "k" in text:
+        text = _spell_unit_vectors(text)
     if r"\to" in text or r"\rightarrow" in text:
         text = _DECLARED.sub("", text)
     if r"\mapsto" in text:

@@ -21,7 +21,7 @@ _CHOICE = re.compile(r"\(?\s*([A-Z])\s*\)\s*\S|([A-Z])\s*[.:)]\s+\S|\(?([A-Za-z]
 _SEVERAL_TITLES = re.compile(r"\S[,;]?\s+\(?[A-Z]\s*[.:)](?:\s+\S|\Z)")
 _ENUMERATION = re.compile(r"\A\((?:a|i|1)\)\s.*\((?:b|ii|2)\)\s", re.S)
 """Parts of a question, each with its answer."""
-_OPTION = re.compile(r"(?:option|choice|(?:the )?(?:correct )?answer is:?) (?=\(?[A-Z]\)?\Z)", re.I)
+_OPTION = re.compile(r"(?:option|choice|(?:the )?(?:correct )?answer is:?) (?=\(?[A-Z]\)?(?:\Z|[:.]))", re.I)
 _TEXT = re.compile(
     r"\\(?:text|mbox|textnormal|textbf|textit|textrm|texttt|textsc|textup|textsl|emph|mathrm|mathbf|mathit|mathtt|textsf"
     r"|operatorname|bf|rm)\s*(?=\{)"
@@ -80,7 +80,7 @@ def read_words(cleaned: str) -> Node | None:
     if (count := read_number_word(folded)) is not None:
         return number(count)
     count_of, _, unit = folded.rpartition(" ")
-    if unit in UNITS | CURRENCY and (count := read_number_word(count_of)) is not None:
+    if unit in _MEASURES and (count := read_number_word(count_of)) is not None:
         return number(count)
     if (part := _read_fraction_words(folded)) is not None:
         return number(part)
@@ -89,7 +89,9 @@ def read_words(cleaned: str) -> Node | None:
         time = folded.replace(".", "").replace(" ", "")
         # 9 a.m. is 9:00 a.m.
         return Node("text", value=time if ":" in time else f"{time[:-2]}:00{time[-2:]}")
-    if date := _DATE.match(_ISO_DATE.sub(lambda m: f"{_MONTH.split('|')[int(m[2]) - 1]} {m[3]} {m[1]}", folded)):
+    if iso := _ISO_DATE.match(folded):
+        folded = f"{_MONTH.split('|')[int(iso[2]) - 1]} {iso[3]} {iso[1]}"
+    if date := _DATE.match(folded):
         month, day, year = (date[at] or date[other] or "" for at, other in ((1, 5), (2, 4), (3, 6)))
         return Node("text", value=f"{month} {int(day)} {year}".strip())
     # "B) 12" is the choice B: what stands behind the letter repeats the option.
@@ -130,6 +132,7 @@ def read_number_word(word: str) -> int | None:
 
 _PARTS = {"half": 2, "halve": 2, "third": 3, "quarter": 4, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7,
           "eighth": 8, "ninth": 9, "tenth": 10}  # fmt: skip
+_MEASURES = UNITS | CURRENCY
 _FRACTION = re.compile(rf"(?:([a-z -]+) and )?(?:(an?|[a-z]+)[ -])?({'|'.join(_PARTS)})(s?)\Z")
 
 

@@ -55,9 +55,9 @@ def holds_value(text: str) -> bool:
 
 _SAID_NUMBER = re.compile(r"\b(?:is|are|equals)\s+(?:\w+\s+)?[-−]?\$?\d")
 _LEAD = re.compile(
-    r"\A\}?\s*(?:(?:approximately|about|roughly|exactly|equal to|simply|just|therefore|thus|also|both"
+    r"\A\}?[,\s]*(?:(?:approximately|about|roughly|exactly|equal to|simply|just|therefore|thus|also|both"
     r"|either|donc|indeed|clearly|actually|in fact|of course|precisely|still|again|hence|now|then|definitely|really"
-    r"|obviously|found to be|given by)\s+)*",
+    r"|obviously|found to be|given by)[,\s]+)*",
     re.I,
 )
 _COPULA = re.compile(r"(?<=[\d$)}])\s*(?:です|になります|である|となる|이다|입니다)?[。.]*\Z")
@@ -82,6 +82,8 @@ _TAIL = re.compile(
 )
 
 
+_MAX_FORMULAS = 8
+"""Formulas of a sentence whose words are stepped over."""
 _DOLLAR = re.compile(r"(?<!\\)\$")
 
 
@@ -89,12 +91,10 @@ def _drop_tail(sentence: str) -> str:
     """Return a sentence without the reason or remark behind its value."""
     tail = _TAIL.search(sentence)
     # Words inside a formula, as in $x^2 \text{ if } x > 0$, belong to it.
-    while (
-        tail
-        and len(_DOLLAR.findall(sentence, 0, tail.start())) % 2
-        and (closed := sentence.find("$", tail.start()) + 1)
-    ):
-        tail = _TAIL.search(sentence, closed)
+    for _ in range(_MAX_FORMULAS):
+        if not tail or len(_DOLLAR.findall(sentence, 0, tail.start())) % 2 == 0:
+            break
+        tail = _TAIL.search(sentence, sentence.find("$", tail.start()) + 1 or len(sentence))
     if tail is None:
         return sentence
     head = sentence[: tail.start()]
