@@ -325,7 +325,8 @@ def test_what_kaggle_gets_is_what_was_rehearsed(
     assert entry["id"] == built["id"]
     assert entry["rehearsal"].startswith("valid ")
     rules.write_text(MADE_UP.replace("max_tokens = 64", "max_tokens = 65"))
-    assert "must be under the rules of made-up" in submit("preflight", *limits).refusal
+    changed = "the rules as they are now, got sampling.max_tokens was 64 and is 65.\n"
+    assert changed in submit("preflight", *limits).refusal
     rules.unlink()
     assert "rules as the build has them" in submit("preflight", *limits).stdout
     rules.write_text(MADE_UP)

@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from mathlete.competitions import compare_rules, competition
+from mathlete.competitions import Competition, compare_rules, competition
 from mathlete.competitions.files import read_competition
 from mathlete.rehearsal import Thresholds, check_rehearsal
+from mathlete.rehearsal.adapter import AdapterReport, check_adapter_rehearsal
+from mathlete.rehearsal.adapter.rehearsing import AdapterScore
 from mathlete.rehearsal.report import RehearsalReport
 from mathlete.submission import Build, check_parts
+from mathlete.submission.adapter import AdapterBuild
 from submit.rules import draw_table
 from tests.conftest import CommandLine
 from tests.test_competitions import CUP
@@ -78,6 +81,42 @@ def test_a_rehearsal_under_other_rules_does_not_count(build: Build) -> None:
     write_rehearsal(build, {**rules.to_json(), "wall": 1})
     (refusal,) = check_rehearsal(build.hashes(), rules=rules, **how).refusals  # type: ignore[arg-type]
     assert "another version's: a notebook's rules must have known keys only" in refusal.value
+
+
+def test_an_adapters_rehearsal_under_other_rules_does_not_count(tmp_path: Path) -> None:
+    rules, file = competition("nemotron-like"), tmp_path / "submission.zip"
+    file.write_bytes(b"zip")
+    build = AdapterBuild(zip=file, competition=rules, named=rules.name, adapter=tmp_path)
+    all_right = AdapterScore(right=50, points=50, cut=0)
+    report = AdapterReport(
+        competition=rules.name,
+        rules=rules.to_json(),
+        zip=build.hashes().weights,
+        engine="vllm",
+        problems=50,
+        max_tokens=256,
+        asked_tokens=7680,
+        organiser=all_right,
+        greedy=all_right,
+        merged=all_right,
+        same_as_peft=1.0,
+        same_as_merged=1.0,
+        facts={},
+    )
+    (tmp_path / AdapterReport.file_name).write_text(json.dumps(report.to_json()))
+
+    def refuse(now: Competition) -> list[str]:
+        here = {"folder": tmp_path, "thresholds": Thresholds()}
+        check = check_adapter_rehearsal(replace(build, competition=now), **here)  # type: ignore[arg-type]
+        return [f"{one.rule}, got {one.value}" for one in check.refusals]
+
+    assert refuse(rules) == []
+    assert rules.sampling is not None
+    now = replace(rules, sampling=replace(rules.sampling, max_tokens=3584, temperature=1.0))
+    assert refuse(now) == [
+        "the rehearsal must be under the rules as they are now, got "
+        "sampling.temperature was 0.0 and is 1.0; sampling.max_tokens was 7680 and is 3584"
+    ]
 
 
 def test_preflight_says_which_rule_the_file_has_changed_since(

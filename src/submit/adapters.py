@@ -11,7 +11,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.command import busy, console, progress
-from mathlete.competitions import Competition, competition, competition_names
+from mathlete.competitions import Competition
 from mathlete.delivery import Ledger
 from mathlete.errors import UserError
 from mathlete.locks import hold
@@ -20,6 +20,7 @@ from mathlete.rehearsal.adapter import AdapterRehearsalSettings, AdapterReport, 
 from mathlete.settings import flatten
 from mathlete.submission import Build
 from mathlete.submission.adapter import AdapterBuild, build_adapter, holds_adapter_build
+from submit.rules import find_rules
 from submit.settings import WORK
 
 if TYPE_CHECKING:
@@ -74,19 +75,8 @@ def load_build(folder: Path) -> Build | AdapterBuild:
 
 
 def with_rules_of_today(build: AdapterBuild, *, say: Callable[[str], None]) -> AdapterBuild:
-    """Return the build under the rules as their file has them now; as it is where the file is not there.
-
-    Args:
-        build: an adapter's.
-        say: called where there is no file.
-
-    Raises:
-        UserError: the file is wrong by now.
-    """
-    if build.named in competition_names() or Path(build.named).is_file():
-        return replace(build, competition=competition(build.named))
-    say(f"rules as the build has them: {build.named} is not there")
-    return build
+    """Return the build under the rules as their file has them now, as `find_rules` finds them."""
+    return replace(build, competition=find_rules(build.named, kept=build.competition, say=say))
 
 
 def build_adapter_command(settings: "BuildSettings", usual: "BuildSettings", rules: Competition) -> dict[str, object]:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from mathlete.command import LeadingFlags, busy, console
-from mathlete.competitions import Competition, competition, competition_names
+from mathlete.competitions import Competition, competition
 from mathlete.delivery import Ledger, complete_names
 from mathlete.folders import require_apart
 from mathlete.kernel import KernelConfig
@@ -26,6 +26,7 @@ from mathlete.tir import ToolSettings
 from submit.adapters import AdapterChoices, build_adapter_command
 from submit.choices import CHOICES, read_choices, write_choices
 from submit.mounting import find_export, find_model_files
+from submit.rules import find_rules
 from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
 
 
@@ -306,23 +307,11 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     }
 
 
-def find_rules(build: Build, folder: Path, *, say: Callable[[str], None]) -> Competition:
-    """Return a build's rules as their file has them now; as the build has them where its file is not there.
-
-    Args:
-        build: whose notebook carries the rules.
-        folder: the build's, which holds its choices.
-        say: called where there is no file.
-
-    Raises:
-        UserError: the file is wrong by now.
-    """
-    file, rules = folder / CHOICES, build.config.competition
-    word = read_choices(file, BuildSettings).competition if file.is_file() else rules.name
-    if word in competition_names() or Path(word).is_file():
-        return competition(word)
-    say(f"rules as the build has them: {word} is not there")
-    return rules
+def find_chosen_rules(build: Build, folder: Path, *, say: Callable[[str], None]) -> Competition:
+    """Return the rules of the build in a folder as the file that was chosen has them now: see `find_rules`."""
+    file, kept = folder / CHOICES, build.config.competition
+    word = read_choices(file, BuildSettings).competition if file.is_file() else kept.name
+    return find_rules(word, kept=kept, say=say)
 
 
 def keep_choices(settings: BuildSettings) -> Path:

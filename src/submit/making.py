@@ -22,7 +22,7 @@ from mathlete.settings import flatten
 from mathlete.submission import Build
 from mathlete.submission.adapter import AdapterBuild
 from submit.adapters import AdapterServing, load_build, rehearse_adapter_command
-from submit.building import find_rules
+from submit.building import find_chosen_rules
 from submit.matrix import list_faults, run_faults
 from submit.mounting import require_vllm_here, require_weights_here
 from submit.settings import VLLM_CPU, WORK, RunFolder
@@ -151,7 +151,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         require_weights_here(build)
     require_vllm_here(build, settings.inputs.vllm)
     rules = build.config.competition
-    if changes := describe_changes(rules, find_rules(build, settings.run, say=say)):
+    if changes := describe_changes(rules, find_chosen_rules(build, settings.run, say=say)):
         say(f"preflight will not take this rehearsal, the rules have changed since the build: {changes}")
     if rules.notebook.gateway.api == "iterator" and (chosen := settings.gateway.chosen):
         rule = f"{rules.name} has no gateway, so none can be chosen: its questions come from an iterator"

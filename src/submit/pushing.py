@@ -27,7 +27,7 @@ from mathlete.rehearsal import Thresholds
 from mathlete.submission import Build, Check, Hashes
 from mathlete.submission.adapter import AdapterBuild
 from submit.adapters import load_build, with_rules_of_today
-from submit.building import find_rules
+from submit.building import find_chosen_rules
 from submit.settings import WORK, RunFolder
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _check_build(build: Build | AdapterBuild, settings: "PreflightSettings | Pus
         thresholds=settings.limits,
         released=settings.released,
         recordings=settings.recording,
-        rules=find_rules(build, settings.run, say=say),
+        rules=find_chosen_rules(build, settings.run, say=say),
     )
     clock = preflight.clock
     unknown = ["speed on Kaggle: not known before these weights have run there, which a push has them do"]

@@ -1,10 +1,12 @@
 """`submit rules`: what a competition asks, alone or beside another."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mathlete.command import console
-from mathlete.competitions import compare_rules, competition
+from mathlete.competitions import Competition, compare_rules, competition, competition_names
 
 if TYPE_CHECKING:
     from mathlete.tables import FittingTable
@@ -41,6 +43,23 @@ def rules_command(settings: RulesSettings) -> dict[str, object]:
         out.print(f"the same in both: {', '.join(same) or 'nothing'}")
     differences = {key: [left.get(key), right.get(key)] for key in differ}
     return {**asked, "against": settings.against, "differences": differences, "same": same}
+
+
+def find_rules(word: str, *, kept: Competition, say: Callable[[str], None]) -> Competition:
+    """Return the rules of a build as their file has them now; as the build keeps them where the file is not there.
+
+    Args:
+        word: the competition's name, or its file, as the build was told.
+        kept: the rules in the build.
+        say: called where there is no file.
+
+    Raises:
+        UserError: the file is wrong by now.
+    """
+    if word in competition_names() or Path(word).is_file():
+        return competition(word)
+    say(f"rules as the build has them: {word} is not there")
+    return kept
 
 
 def draw_table(differ: dict[str, tuple[str, str]], heads: tuple[str, str]) -> "FittingTable":

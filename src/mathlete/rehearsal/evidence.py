@@ -68,8 +68,8 @@ def _refusals(hashes: Hashes, folder: Path, thresholds: Thresholds, rules: Compe
     if changed:
         rule = "the rehearsal must be of this very build"
         yield Refusal(rule=rule, value=f"changed since: {', '.join(changed)}", cure=again)
-    if report.rules and (other := _describe_other_rules(report.rules, rules)):
-        yield Refusal(rule="the rehearsal must be under the rules as they are now", value=other, cure=again)
+    if report.rules:
+        yield from refuse_other_rules(report.rules, rules, cure=again)
     if report.commit:
         yield Refusal(rule="the rerun must be rehearsed", value="a commit run", cure=again)
         return
@@ -89,12 +89,20 @@ def _refusals(hashes: Hashes, folder: Path, thresholds: Thresholds, rules: Compe
         yield Refusal(rule=rule, value=", ".join(values), cure=cure)
 
 
-def _describe_other_rules(rehearsed: Mapping[str, object], now: Competition) -> str:
-    """Return which rules were others when it was rehearsed; empty where none was."""
+def refuse_other_rules(rehearsed: Mapping[str, object], now: Competition, *, cure: str) -> Iterator[Refusal]:
+    """Yield which rules were others when it was rehearsed.
+
+    Args:
+        rehearsed: the rules in its report.
+        now: those as they are now.
+        cure: what helps.
+    """
     try:
-        return describe_changes(Competition.from_json(rehearsed), now)
+        other = describe_changes(Competition.from_json(rehearsed), now)
     except UserError as error:
-        return f"another version's: {error.rule}"
+        other = f"another version's: {error.rule}"
+    if other:
+        yield Refusal(rule="the rehearsal must be under the rules as they are now", value=other, cure=cure)
 
 
 def _figures(run: RunFigures, thresholds: Thresholds) -> Iterator[Refusal]:

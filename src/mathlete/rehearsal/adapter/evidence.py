@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from mathlete.rehearsal.adapter.rehearsing import AdapterReport, hash_rules, load_adapter_report
-from mathlete.rehearsal.evidence import Thresholds
+from mathlete.rehearsal.adapter.rehearsing import AdapterReport, load_adapter_report
+from mathlete.rehearsal.evidence import Thresholds, refuse_other_rules
 from mathlete.submission import Check, Refusal
 from mathlete.submission.adapter import AdapterBuild
 
@@ -15,7 +15,7 @@ def check_adapter_rehearsal(build: AdapterBuild, *, folder: Path, thresholds: Th
     """Check the report of the last rehearsal.
 
     Args:
-        build: the zip as it is now, and the rules.
+        build: the zip and the rules as they are now.
         folder: the build's, which holds the report.
         thresholds: what the rehearsal must have shown.
     """
@@ -37,9 +37,7 @@ def _refuse(
     if report.zip != build.hashes().weights:
         rule = "the rehearsal must be of this very zip"
         yield Refusal(rule=rule, value=f"{build.zip} has changed since", cure=_AGAIN)
-    if report.rules != hash_rules(build.competition):
-        rule = f"the rehearsal must be under the rules of {build.competition.name} as they are in the build"
-        yield Refusal(rule=rule, value="they have changed since", cure=_AGAIN)
+    yield from refuse_other_rules(report.rules, build.competition, cure=_AGAIN)
     if report.engine != "vllm" and not thresholds.by_peft:
         rule = "the adapter must have been served by vLLM, which takes fewer adapters than peft"
         cure = "rehearse with --adapter.vllm PYTHON, or take this one with --limits.by-peft"

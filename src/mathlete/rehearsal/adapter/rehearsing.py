@@ -66,8 +66,8 @@ class AdapterReport:
     file_name: ClassVar[str] = "adapter-rehearsal.json"
     """In the build's folder."""
     competition: str
-    rules: str
-    """SHA-256 of the rules that it was made under."""
+    rules: Mapping[str, object]
+    """The competition's, under which it was made."""
     zip: str
     """SHA-256 of the zip."""
     engine: AdapterEngine
@@ -98,7 +98,7 @@ class AdapterReport:
     def from_json(cls, value: Mapping[str, Any]) -> "AdapterReport":
         """Return the report in a value that `to_json` made."""
         scores = {name: AdapterScore(**value[name]) for name in ("organiser", "greedy", "merged")}
-        return cls(**{**value, **scores})
+        return cls(**{**value, **scores, "rules": dict(value["rules"])})
 
     def describe(self) -> list[str]:
         """Return it in lines."""
@@ -119,11 +119,6 @@ class AdapterReport:
             f"{same} · {self.same_as_merged:.1%} the merged model's",
             *self.scorer.get("words", ()),
         ]
-
-
-def hash_rules(rules: Competition) -> str:
-    """Return the hash of a competition's rules."""
-    return sha256_json(rules.to_json())
 
 
 def load_adapter_report(folder: Path) -> AdapterReport | None:
@@ -213,7 +208,7 @@ def rehearse_adapter(
     asked = served.read(_ORGANISER) if _ORGANISER in sampling else greedy
     report = AdapterReport(
         competition=rules.name,
-        rules=hash_rules(rules),
+        rules=rules.to_json(),
         zip=digest,
         engine=settings.engine,
         problems=len(problems),
