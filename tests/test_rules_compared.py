@@ -80,7 +80,7 @@ def test_a_rehearsal_under_other_rules_does_not_count(build: Build) -> None:
     assert refusal.value == "wall_s was 18000 and is 9000; scorer.wrong was 0.0 and is -1.0"
     write_rehearsal(build, {**rules.to_json(), "wall": 1})
     (refusal,) = check_rehearsal(build.hashes(), rules=rules, **how).refusals  # type: ignore[arg-type]
-    assert "another version's: a notebook's rules must have known keys only" in refusal.value
+    assert "another version's: a build's rules must have known keys only" in refusal.value
 
 
 def test_an_adapters_rehearsal_under_other_rules_does_not_count(tmp_path: Path) -> None:

@@ -182,9 +182,9 @@ class Competition:
             if isinstance(day := said.get("released_before"), str):
                 said["released_before"] = date.fromisoformat(day)
         try:
-            return read_rules(said, name=name, where="a notebook's rules")
+            return read_rules(said, name=name, where="a build's rules")
         except UserError as error:
-            raise UserError(error.rule, value=error.value, cure="build the notebook again") from error
+            raise UserError(error.rule, value=error.value, cure="build it again") from error
 
 
 _SCORED_AS: dict[str, tuple[str, ...]] = {
