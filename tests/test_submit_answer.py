@@ -58,6 +58,25 @@ async def calculate(wire: Wire) -> None:
     await wire.send(HEAD + b"".join(map(event, events)) + usage + DONE)
 
 
+async def refuse_some(wire: Wire) -> None:
+    """Answer as OpenAI's reasoning models do, which refuse what they do not know one by one."""
+    asked = wire.request
+    if "max_tokens" in asked:
+        await refuse(wire, "'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.")
+    elif "logprobs" in asked:
+        await refuse(wire, "logprobs are not supported with reasoning models.")
+    elif asked["temperature"] != 1:
+        await refuse(
+            wire, "'temperature' does not support 0.6 with this model. Only the default (1) value is supported."
+        )
+    else:
+        await calculate(wire)
+
+
+async def refuse(wire: Wire, words: str) -> None:
+    await answers("400 Bad Request", json.dumps({"error": {"message": words}}))(wire)
+
+
 @pytest.fixture
 def serve() -> Iterator[Callable[..., Loopback]]:
     pytest.importorskip("httpx2", reason="needs httpx2, the extra `openai`")
@@ -180,6 +199,19 @@ def test_bad_input_is_exit_2_and_leaves_nothing(
 def test_a_notebook_for_a_competition_that_takes_a_table_is_refused(table: Path, submit: CommandLine) -> None:
     refusal = submit("build", "--competition", "cup.toml").refusal
     assert "got cup, whose deliverable is csv.\n  Fix: answer its table with `python -m submit answer`" in refusal
+
+
+def test_a_hosted_model_is_asked_without_what_it_refuses_and_can_be_spared(
+    table: Path, serve: Callable[..., Loopback], submit: CommandLine
+) -> None:
+    server = serve(then=refuse_some)
+    assert "'temperature' does not support 0.6" in submit(*words_of(server)).refusal
+    done = submit(*words_of(server, "--sampling.temperature", 1, "--sampling.max-tokens", 50))
+    assert done.result["answered"] == 2
+    last = server.requests[-1]
+    assert (last["max_completion_tokens"], "logprobs" in last, "seed" in last) == (50, False, True)
+    reasons = {json.loads(line)["reason"].rpartition(": ")[2] for line in lines_of("runs/answer-q/lost.jsonl")}
+    assert reasons == {"asked again without max_tokens", "asked again without logprobs"}
 
 
 def test_what_the_organiser_fixes_is_the_default_and_nothing_else_is_taken(

@@ -89,7 +89,12 @@ def answer_command(settings: AnswerSettings) -> dict[str, object]:
             **gates.to_json(),
         },
         build=build,
-        leftovers=Leftovers(overwrite=settings.overwrite, writes=(ANSWERS, SAMPLES, SPENT, LOST, SUBMISSION, SUMMARY)),
+        leftovers=Leftovers(
+            overwrite=settings.overwrite,
+            # Who was refused by a server before anything came may change what was refused.
+            extends=lambda old, new: old["step"] == "answer" and is_blank(settings.folder),
+            writes=(ANSWERS, SAMPLES, SPENT, LOST, SUBMISSION, SUMMARY),
+        ),
     )
     sheet = SheetLog(step.folder / ANSWERS, ids=ids).sheet
     for line in sheet.describe(rules=rules):
@@ -100,6 +105,11 @@ def answer_command(settings: AnswerSettings) -> dict[str, object]:
     if too_many := len(sheet.fallbacks) > settings.fallbacks_max * sheet.questions:
         say(f"more than {settings.fallbacks_max:.0%} of the questions have no answer of the model (--fallbacks-max)")
     return {"run": str(step.folder), "out": str(written), **step.figures, **scored, "passed": not too_many}
+
+
+def is_blank(folder: Path) -> bool:
+    """Return whether a run has drawn and answered nothing yet."""
+    return not any(file.stat().st_size for name in (ANSWERS, SAMPLES) if (file := folder / name).is_file())
 
 
 def make_plan(

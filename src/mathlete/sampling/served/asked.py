@@ -1,7 +1,9 @@
 """What a server is asked: the prompt in the forms that servers take, and the settings that not every server knows."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
@@ -52,6 +54,41 @@ class ServerPrompt:
             marks=prompts.reasoning,
             marks_are_special=prompts.marks_are_special,
         )
+
+
+_SPARED = ("logprobs", "seed")
+"""Settings without which a sample is as good: no vote weighs it by probabilities then, and no other run draws it."""
+_USUAL = ("temperature", "top_p")
+"""Settings that some models have at 1 and nowhere else."""
+_RENAMED = {"max_tokens": "max_completion_tokens"}
+"""Settings that hosted reasoning models know by another name (OpenAI's API reference, chat completions)."""
+
+
+def find_refused(words: str, body: Mapping[str, object]) -> str | None:
+    """Return the setting of a chat request that a refusal names and that can be left out or renamed; None for none.
+
+    >>> body = {"max_tokens": 9, "logprobs": True, "temperature": 1.0, "top_p": 0.9}
+    >>> find_refused("400: logprobs are not supported with this model", body)
+    'logprobs'
+    >>> find_refused("'max_tokens' is not supported. Use 'max_completion_tokens' instead", body)
+    'max_tokens'
+    >>> [find_refused(f"unsupported: {name}", body) for name in ("temperature", "top_p", "max_tokens", "model")]
+    ['temperature', None, None, None]
+    """
+    names = [*_SPARED, *(name for name in _USUAL if body.get(name) == 1)]
+    spared = (name for name in names if name in body and re.search(rf"\b{name}\b", words))
+    renamed = (name for name, other in _RENAMED.items() if name in body and re.search(rf"\b{other}\b", words))
+    return next(chain(renamed, spared), None)
+
+
+def without_refused(body: Mapping[str, object], refused: Collection[str]) -> dict[str, object]:
+    """Return a chat request without the settings that its server has refused, or with them under their other name.
+
+    >>> without_refused({"max_tokens": 9, "seed": 1, "model": "m"}, {"max_tokens", "seed"})
+    {'max_completion_tokens': 9, 'model': 'm'}
+    """
+    names = {name: _RENAMED.get(name) if name in refused else name for name in body}
+    return {other: body[name] for name, other in names.items() if other is not None}
 
 
 def further_words(config: SamplingConfig, owner: str) -> dict[str, object]:

@@ -32,6 +32,8 @@ class Server:
     """Who it says that it is, as in "vllm" and "llamacpp"; "" where it does not."""
     takes_text_only: bool = False
     """Whether it refused a prompt of token ids, and took the same as text."""
+    refused: set[str] = field(default_factory=set)
+    """Settings that it does not take in a chat, and without which it is asked."""
     running: int = 0
     heard: float = 0.0
     """Moment of `time.monotonic` when it last sent a part of a completion."""

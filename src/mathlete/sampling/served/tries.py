@@ -3,8 +3,8 @@
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from mathlete.errors import UserError
 from mathlete.lost import Lost, LostTry, OnLost
 from mathlete.sampling import Sample, SamplingConfig
-from mathlete.sampling.served.asked import ServerPrompt, further_words
+from mathlete.sampling.served.asked import ServerPrompt, find_refused, further_words, without_refused
 from mathlete.sampling.served.events import Events
 from mathlete.sampling.served.fleet import Fleet, Server
 from mathlete.sampling.served.reply import Reply
@@ -165,16 +165,7 @@ class Job:
 
     def _note_lost(self, server: Server, lost: Lost, one: _Try) -> None:
         server.record_failure(lost.reason, patience_s=self.fleet.patience_s, wait_s=lost.wait_s)
-        self.on_lost(
-            LostTry(
-                problem_id=self.prompt.problem_id,
-                index=self.index,
-                seed=self.seed,
-                where=server.url,
-                reason=lost.reason,
-                text=one.text,
-            )
-        )
+        self._tell_lost(server, lost.reason, text=one.text)
         now = time.monotonic()
         self.first_lost = self.first_lost or now
         self.garbled += lost.garbled
@@ -184,6 +175,10 @@ class Job:
                 value=f"{self.garbled} wrong replies for problem {self.prompt.problem_id}, the last: {lost.reason}",
                 cure="mend the server; the run goes on where it stopped",
             )
+
+    def _tell_lost(self, server: Server, reason: str, *, text: str = "") -> None:
+        problem_id, index, seed = self.prompt.problem_id, self.index, self.seed
+        self.on_lost(LostTry(problem_id=problem_id, index=index, seed=seed, where=server.url, reason=reason, text=text))
 
     def _note_refusal(self, server: Server, refused: _Refused) -> Sample | None:
         if self.prompt.goes_on and refused.status in _TOO_LONG:
@@ -284,8 +279,8 @@ class Job:
             body |= {"messages": self.prompt.messages, "logprobs": True}
             if self.prompt.template_args:
                 body |= {"chat_template_kwargs": {**self.prompt.template_args}}
-            async with _post(server, "chat/completions", body) as response:
-                yield response
+            async with AsyncExitStack() as stack:
+                yield await self._open_chat(server, body, stack)
             return
         body |= {"logprobs": 1}
         if self.prompt.marks_are_special:
@@ -300,6 +295,18 @@ class Job:
             server.takes_text_only = True
             yield response
 
+    async def _open_chat(self, server: Server, body: Mapping[str, object], stack: AsyncExitStack) -> "Response":
+        """Send a chat request, and again without each setting that the server refuses and that can be spared."""
+        while True:
+            asked = without_refused(body, server.refused)
+            try:
+                return await stack.enter_async_context(_post(server, "chat/completions", asked))
+            except _Refused as refused:
+                if (name := find_refused(refused.words, asked)) is None:
+                    raise
+                server.refused.add(name)
+                self._tell_lost(server, f"{refused.words}: asked again without {name}")
+
 
 def describe_error(error: BaseException) -> str:
     """Return an error's kind and words; of a group, those of its first."""
@@ -310,7 +317,7 @@ def describe_error(error: BaseException) -> str:
 
 @asynccontextmanager
 async def _post(
-    server: Server, path: str, body: dict[str, Any], *, but: tuple[int, ...] = ()
+    server: Server, path: str, body: Mapping[str, object], *, but: tuple[int, ...] = ()
 ) -> "AsyncIterator[Response]":
     """Send a request. A response that is neither 200 nor one of `but` raises Lost or _Refused."""
     async with server.client.stream("POST", f"{server.url.rstrip('/')}/{path}", json=body) as response:
