@@ -368,6 +368,10 @@ def test_training_refuses_what_can_not_be_handed_in(
     assert not Path("run").exists()
 
 
+def test_a_notebook_has_no_organisers_prompt(workdir: Path, submit: CommandLine) -> None:
+    assert "a notebook's prompt is its own" in submit("build", "--prompt.organiser", "nemotron-like").refusal
+
+
 def test_rows_are_proved_against_the_organisers_prompt(rules: Path, train: CommandLine) -> None:
     rows = ("math", "--model", "pocket", "--limit", 12, "--rows.heldout", 2, "--until", "format", "--json")
     own = PromptSettings(organiser=str(rules))

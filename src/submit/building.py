@@ -12,6 +12,7 @@ import tyro
 from mathlete.command import LeadingFlags, busy, console
 from mathlete.competitions import Competition, competition
 from mathlete.delivery import Ledger, complete_names
+from mathlete.errors import UserError
 from mathlete.folders import require_apart
 from mathlete.kernel import KernelConfig
 from mathlete.locks import hold
@@ -241,6 +242,10 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     if rules.deliverable == "adapter":
         return build_adapter_command(settings, _usual(settings.model), rules)
     about, solving, drawing = settings.about, settings.solving, settings.drawing
+    if drawing.prompt.organiser:
+        # Its rules may be a file of this machine, and an organiser who chooses a prompt takes no notebook.
+        rule, cure = "a notebook's prompt is its own", "use --prompt.instruction and --prompt.template-args"
+        raise UserError(rule, value=f"--prompt.organiser {drawing.prompt.organiser}", cure=cure)
     machine = settings.kaggle.machine or rules.notebook.machine
     named, chosen = find_export(settings.model, engine=drawing.engine, machine=machine)
     if chosen:
