@@ -21,7 +21,8 @@ from mathlete.kernel import KernelConfig
 from mathlete.organiser import choose_answer, fallback_of
 from mathlete.sampling import Sample
 from mathlete.solve import Policy, Solution
-from submit.answer_settings import share_wall
+from submit.answer_settings import AnswerSettings, share_wall
+from submit.building import Solving
 from tests.conftest import CHARACTERS, dear
 
 IDS = ["424e18", " 7 ", "007", "1.0", 'a,"b"', "x;y"]
@@ -207,3 +208,19 @@ def test_questions_share_a_competition_s_clock_as_in_its_notebook(name: str) -> 
     for questions in (1, 10, rules.problems, 300):
         config = KernelConfig(competition=rules, problems=questions)
         assert share_wall(rules, questions=questions) == config.share_clock(rules.notebook.wall_s)
+
+
+def test_a_budget_keeps_back_what_it_says_alone_and_stays_within_the_rules() -> None:
+    def shared(words: str) -> str:
+        settings = AnswerSettings(file=Path("q.csv"), competition="aimo-3", solving=Solving(budget=words))
+        budget = settings.to_budget(questions=6)
+        return budget.words if budget else "none"
+
+    assert [shared(words) for words in ("600", "600:60:90:30", "")] == [
+        "600:83.3333333333:250",
+        "600:60:90:30",
+        "18000:300:900:600",
+    ]
+    for words in ("18001", "none"):
+        with pytest.raises(UserError, match="--budget must keep within the competition's 18000 s"):
+            shared(words)

@@ -89,8 +89,8 @@ class AnswerSettings:
         words, rules = self.solving.budget, self.rules
         if not words:
             return share_wall(rules, questions=questions) if rules else None
-        reserve_s = (rules and rules.reserve_s) or 0.0
-        budget = BudgetSettings.parse(words, questions=questions, reserve_s=reserve_s)
+        # No gateway waits behind it: what is kept back is in the words, or nothing.
+        budget = BudgetSettings.parse(words, questions=questions)
         if rules and rules.wall_s and (budget is None or budget.wall_s > rules.wall_s):
             raise UserError(
                 f"--budget must keep within the competition's {rules.wall_s} s",
