@@ -219,12 +219,17 @@ def test_what_the_organiser_fixes_is_the_default_and_nothing_else_is_taken(
 ) -> None:
     Path("cup.toml").write_text(f"{CUP}\n[sampling]\ntemperature = 1.0\nmax_tokens = 77\nsamples = 2\n")
     server = serve()
+    with Path("cup.toml").open("a") as rules:
+        rules.write('[prompt]\nsuffix = "\\nBox it."\ntemplate = {effort = "high"}\n')
     words = [word for word in words_of(server) if word not in ("--n", 4)]
     refusal = submit(*words_of(server)).refusal
     assert "--n must be 2, as the organiser fixes it, got 4.\n  Fix: leave it out" in refusal
     assert "--sampling.top-p must be 1, as the organiser" in submit(*words, "--sampling.top-p", 0.9).refusal
     assert submit(*words).result["samples"] == 8
     assert {(one["temperature"], one["max_tokens"]) for one in server.requests} == {(1.0, 77)}
+    assert {one["messages"][0]["content"].partition("\n")[2] for one in server.requests} == {"Box it."}
+    assert server.requests[0]["chat_template_kwargs"] == {"effort": "high"}
+    assert "an organiser's prompt must be alone" in submit(*words, "--prompt.instruction", "Box.").refusal
 
 
 def test_answers_are_those_of_an_evaluation(workdir: Path, submit: CommandLine, evaluate: CommandLine) -> None:

@@ -1,5 +1,6 @@
 """Settings of `submit answer`: the table, whose rules, which clock, and what of that the organiser fixes."""
 
+import json
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,6 +14,7 @@ from mathlete.competitions import Competition, SamplingRules, competition
 from mathlete.drawing import ModelSettings
 from mathlete.errors import UserError, nearest, require, split_pairs
 from mathlete.models import find_model, pick_default_model
+from mathlete.prompts import PromptSettings
 from mathlete.sampling import SamplingConfig
 from mathlete.solve import BudgetSettings, Policy
 from submit.building import Solving, find_cap
@@ -99,6 +101,22 @@ class AnswerSettings:
             )
         return budget
 
+    def to_model(self) -> ModelSettings:
+        """Return the model and its engine, with the organiser's prompt where there is one.
+
+        Raises:
+            UserError: it can't be built here, or something else is said of the prompt.
+        """
+        fixed = self.rules and self.rules.prompt
+        if not fixed:
+            return self.model
+        if self.model.prompt != PromptSettings():
+            value = ", ".join(self.model.prompt.to_json())
+            raise UserError("an organiser's prompt must be alone", value=value, cure="leave out all of --prompt.")
+        arguments = tuple(f"{name}={json.dumps(value)}" for name, value in (fixed.template or {}).items())
+        prompt = PromptSettings(instruction=fixed.instruction, template_args=arguments)
+        return replace(self.model, prompt=prompt)
+
     def to_policy(self) -> Policy:
         """Return the policy in words and numbers.
 
@@ -121,9 +139,6 @@ def require_table(rules: Competition) -> None:
     if rules.deliverable == "adapter":
         value = f"{rules.name}, whose deliverable is an adapter"
         raise UserError("the competition must take answers", value=value, cure="name another competition, or none")
-    if rules.prompt:
-        rule = f"a table is answered with the model's own prompt, and the rules of {rules.name} fix another"
-        raise UserError(rule, cure="take the table [prompt] out of the rules, and say it with --prompt.instruction")
 
 
 def require_fixed(policy: Policy, rules: SamplingRules) -> None:
