@@ -185,6 +185,7 @@ def test_a_run_that_was_stopped_asks_no_answered_question_again(
         ),
         (("answer", "q.csv", "--competition", "cup.toml", "--out", "cup.toml"), "may only replace a file of its kind"),
         (("answer", "q.csv", "--competition", "cup.toml", "--fallbacks-max", "2"), "--fallbacks-max must be 0 to 1"),
+        (("answer", "q.csv", "--competition", "cup.toml", "--score", "--columns", "gold=key"), "must be there, 'key'"),
         (("answer", "q.csv", "--competition", "cup.toml", "--engine", "openai"), "--engine openai without --model"),
     ],
 )

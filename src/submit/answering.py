@@ -12,6 +12,7 @@ from mathlete.competitions import Competition
 from mathlete.drawing import LOST, SAMPLES, SPENT, DrawingPlan, Watching, draw_samples
 from mathlete.folders import require_result_file
 from mathlete.gates import GateOutcome, require_passed
+from mathlete.problems import Problem
 from mathlete.runs import Leftovers, run_step, write_atomically, write_json
 from mathlete.sampling import Sample
 from mathlete.sampling.served import ServerSettings
@@ -57,6 +58,8 @@ def answer_command(settings: AnswerSettings) -> dict[str, object]:
     if rules:
         require_table(rules)
     questions = settings.read()
+    # What cannot be scored is told before hours of answering.
+    golds = [one for one in settings.read(golds=True).problems if one.gold] if settings.score else []
     columns = rules.submission_columns if rules else (questions.id_column, "answer")
     if settings.out:
         require_result_file(settings.out, inputs=[settings.file], begins=",".join(columns).lower().encode())
@@ -99,7 +102,7 @@ def answer_command(settings: AnswerSettings) -> dict[str, object]:
     sheet = SheetLog(step.folder / ANSWERS, ids=ids).sheet
     for line in sheet.describe(rules=rules):
         say(line)
-    scored = score_answers(settings, sheet, say=say)
+    scored = score_answers(sheet, golds, rules=rules, say=say) if settings.score else {}
     written = hand_in(step.folder / SUBMISSION, settings.out)
     say(f"{'nothing changed, skipped: ' if step.skipped else ''}{written}")
     if too_many := len(sheet.fallbacks) > settings.fallbacks_max * sheet.questions:
@@ -215,14 +218,13 @@ def describe_rules(rules: Competition | None, budget: BudgetSettings | None) -> 
     return f"rules of {rules.name}: {taken}, without an answer {cell or 'an empty cell'}; {clock}{own}{day}"
 
 
-def score_answers(settings: AnswerSettings, sheet: "Sheet", *, say: Callable[[str], None]) -> Mapping[str, object]:
-    """Say how many answers are right, by the competition's scorer and mathlete's checker, where that was asked."""
-    if not settings.score:
-        return {}
+def score_answers(
+    sheet: "Sheet", problems: Sequence[Problem], *, rules: Competition | None, say: Callable[[str], None]
+) -> Mapping[str, object]:
+    """Say how many answers are right of the problems with golds, by the competition's scorer and mathlete's checker."""
     from mathlete.answers import compare
     from mathlete.organiser import ScorerResult, judge_both, list_golds
 
-    rules, problems = settings.rules, [one for one in settings.read(golds=True).problems if one.gold]
     golds = {problem.id: problem.gold for problem in problems}
     known = [line for line in sheet.lines if line.id in golds]
     # The model's answer, be it one that may be handed in or not.
