@@ -238,7 +238,7 @@ def test_a_model_is_trained_in_sessions_and_pushed(session: Any, tmp_path: Path)
             break
     assert "finished: " in log
     assert told.count("NOT FINISHED") == number > 0
-    assert "the session's time is over at step" in told
+    assert "the session's time is over" in told  # at which step, tests/test_train_session.py asks
     assert "going on from" in told
     assert [*(output / "mathlete-train" / "adapter").glob("checkpoint-200/rng_state_1.pth")]
     export = output / "mathlete-train" / "export"
