@@ -184,9 +184,13 @@ def _read_json(window: str) -> str | None:
 _HOPE = re.compile(r"\.?\s{0,9}I hope (?:it|this)\b.*", re.I | re.S)
 
 
+_DENIED = re.compile(r"\s*(?:not \S+ (?:n?or) |neither\b)", re.I)
+
+
 def _read_phrase(window: str) -> str | None:
     for match in reversed(list(_PHRASE.finditer(window))):
-        if is_supposed(window, match.start()):
+        # "The answer is neither 4 nor 5" says no answer.
+        if is_supposed(window, match.start()) or _DENIED.match(window, match.end()):
             continue
         answer = read_sentence(_HOPE.sub("", _first_line(window[match.end() :])))
         # "The answer is not 35" says no answer.

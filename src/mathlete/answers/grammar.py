@@ -149,7 +149,11 @@ class Grammar:
         # Two numbers side by side are no product: 12 34 is a misprint, not 408.
         # Behind a unit a number begins a second quantity: 10 hr 30 min is no product either.
         if token.kind == "num":
-            return self.at > 0 and self.tokens[self.at - 1].kind not in ("num", "text", "word")
+            # (7) 52 is the seventh of several answers.
+            before = self.tokens[self.at - 1] if self.at else _END
+            return (
+                self.at > 0 and before.kind not in ("num", "text", "word") and not (before.text == ")" and token.spaced)
+            )
         # Nor are {42}{43}, which TeX prints as 4243.
         if token.text == "{" and self.peek(1).kind == "num" and self.tokens[self.at - 1].text == "}":
             return self.tokens[self.at - 2].kind != "num"

@@ -70,7 +70,7 @@ _PLAIN = 18
 _MAX_NAMED = 500
 """Longest labelled integer, characters."""
 _OTHER = re.compile(
-    r"[,;<>≤≥~]|[!:\\]\Z|\\&|=[^|]*\|[^|]*\Z|\\(?:lor|vee|land|wedge|mid|in|forall|le|ge|leq|geq|neq?|equiv|approx)\b"
+    r"[,;<>≤≥~]|[!:\\]\Z|\\&|=[^|]*\|[^|]*\Z|\\(?:lor|vee|Leftarrow|Longleftarrow|impliedby|leftarrow|gets|land|wedge|mid|in|forall|le|ge|leq|geq|neq?|equiv|approx)\b"
 )
 _LINKS = re.compile(
     r"\b(?:and|or|for|where|if)\b|\d.*\b(?:at|when|whenever|as|with|iff|given|provided|since|because|by)\b"

@@ -166,12 +166,16 @@ def _is_word(token: Token) -> bool:
 
 def is_value_beside_name(part: list[Token]) -> bool:
     r"""Return whether a part of a chain is a value and the next one's name: the `6 | b` of `a = 6 | b = 7`."""
+    if any(token.text in _BACKWARDS for token in part):
+        return True
     if len(part) < 2 or part[0].kind != "num" or part[-1].kind not in ("name", "cmd"):
         return False
     return any(t.text in _APART or (t.kind == "text" and len(t.text.strip()) > 2) for t in part[1:-1])
 
 
 _APART = frozenset({"|", r"\mid", r"\&", "&"})
+_BACKWARDS = frozenset({r"\Leftarrow", r"\Longleftarrow", r"\impliedby", r"\leftarrow", r"\gets"})
+"""What stands behind these is no conclusion: `N = 52 \\Leftarrow x = 7`."""
 
 
 def is_title(tokens: list[Token]) -> bool:

@@ -150,14 +150,16 @@ def read_sentence(sentence: str) -> str | None:
 
 _UNIT = "(?:" + "|".join(sorted(UNITS | CURRENCY | {"cents"}, key=len, reverse=True)) + r")\b"
 _SAID = r"(?:\$[^$]{1,100}\$|[-−]?\d[\d.,/]*)"
+_COMPARED = r"(?:more|less|fewer|greater|larger|smaller|higher|lower) than"
 _SEVERAL = re.compile(
-    rf"\A(?:between|from)\s+{_SAID}\s+(?:and|to)\s+{_SAID}"
-    rf"|\A\d+ {_UNIT},?(?: and| by)? \d+ {_UNIT}|\A\d+ by \d+|\A\d+ [a-z]+,? and \d+ [a-z]+\W*\Z"
+    rf"\A(?:between|from)\s+{_SAID}\s+(?:and|to)\s+{_SAID}|\A(?:strictly )?{_COMPARED}\b|\Aat (?:least|most)\b"
+    rf"|\A\d+ {_COMPARED} \d|\A\d+ {_UNIT},?(?: and| by)? \d+ {_UNIT}|\A\d+ by \d+"
+    rf"|\A\d+ [a-z]+(?:,| and|, and) \d+ [a-z]+\W*\Z|\A{_SAID} \([^()]*\),? (?:and|or) {_SAID}"
     rf"|\b(?:if|when|for)\b.*(?:[,;]|\b(?:and|or|but)\b)\s+(?:it )?(?:is )?{_SAID},?\s+"
     r"(?:if|when|for|otherwise|else)\b",
     re.S,
 )
-"""Two values of which neither is the answer: the ends of a range, 5 feet 6 inches, "3 if n is even, 4 if it is odd"."""
+"""Values of which none is the answer: ends of a range, 5 feet 6 inches, "3 if n is even, 4 if odd", 5 more than 9."""
 _AND_OR = re.compile(r"\s(?:and|or)\s")
 
 
