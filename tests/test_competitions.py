@@ -325,6 +325,8 @@ def test_a_made_up_competition_is_rehearsed(api: str, cup: Path, tmp_path: Path,
         assert "rules as the build has them: cup.toml is not there\n" in done.stderr
         assert (report["competition"], report["outcome"]) == ("cup", "valid")
         assert [run["questions"] for run in report["runs"]] == [3, *[4] * reruns]
+        assert [one["points"] for one in report["scorer"]] == [run["right"] for run in report["runs"][1:]]
+        assert done.stderr.count("scorer of cup: ") == reruns
         if not more:
             # The same seed gives the same samples, so a problem is right in all three runs or in none.
             assert report["penalised_score"] == report["runs"][1]["right"] > 0
