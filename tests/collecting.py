@@ -49,11 +49,11 @@ HALVES = ("models", "others")
 """What `make test` runs side by side on two cores: the files of each in a process that collects no others."""
 _MODELS = re.compile(
     r"tests/test_(adapters|competitions|contributing|corpus|docs_(commands|guide)|eval|export|first_hour|foreign_files"
-    r"|gates|harvest|kernel_gateway|kernel_server|locks|mistakes|model|overlap|plans|pocket|prompts|reasoning|refused"
+    r"|gates|harvest|kernel_server|locks|mistakes|model|overlap|plans|pocket|prompts|reasoning|refused"
     r"|report_exports|rows|sampling_(?!sandbox)|sources|submit_(choices|mounted|speed)|text|thoughts|train|tune|vouching)"
     r"|src/mathlete/(drawing|export|models|rows|sampling/embedded|tune)/"
 )
-"""How the first half's files begin, below the checkout: they load models or many tokenizers, and one mostly waits."""
+"""How the first half's files begin, below the checkout: they load models or many tokenizers."""
 SLOW = pytest.StashKey[dict[str, list[str]]]()
 """{slow test: the parts of `make slow` that it is in}, of what was collected."""
 
