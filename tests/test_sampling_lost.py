@@ -252,8 +252,9 @@ def test_a_worker_that_is_gone_for_good_leaves_its_samples_to_the_others(cluster
     [
         ("raise", "all workers must load the model, got .*RuntimeError: CUDA out of memory|at a place"),
         ("hang", "all workers must have loaded the model within 60 s, got 0 of 1"),
-        ("die", "all workers must have loaded the model within 60 s, got 0 of 1"),
-        ("exit", "all workers must have loaded the model within 60 s, got 0 of 1"),
+        # Where the machine is busy Ray tells of the restart before the patience is over.
+        ("die", "must have loaded the model within 60 s, got 0 of 1|must load the model, got Actor.*restarted"),
+        ("exit", "must have loaded the model within 60 s, got 0 of 1|must load the model, got Actor.*restarted"),
     ],
 )
 def test_a_worker_that_does_not_come_up_is_one_sentence(fault: str, message: str, cluster: Cluster) -> None:
