@@ -193,6 +193,17 @@ def test_overrun_loses_all_and_allowances_prevent_it() -> None:
         assert policy.change.value < 0
 
 
+def test_a_problem_that_no_submission_has_is_not_taken_for_lost() -> None:
+    asked, samples = record_samples(60, n=8)
+    right = [replace(sample, answer="7", text="</think>\\boxed{7}") for sample in samples]
+    pooled = Pool.of(asked, {p.id: [sample for sample in right if sample.problem_id == p.id] for p in asked})
+    submissions = Submissions(simulations=3, questions=10, rules=AIMO_3, slots=None, seed=0)
+    grid = Grid(n=(8,), max_tokens=(100_000,), stop=("none",), vote=("majority",), walls=(Wall(wall_s=1e9),))
+    (outcome,) = replay_pool(pooled, grid, submissions).outcomes
+    assert outcome.score.new_set.value == 10
+    assert outcome.change.value == outcome.informative == 0
+
+
 SENSELESS = ("", "x", "18000:1", "18000:a:b", "-3", "0", "100:9:3", "100:50:60", "9:1:2:3:4", "9:free:2", "inf", "free",
              "1000:1:9:1000")  # fmt: skip
 

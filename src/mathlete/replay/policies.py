@@ -155,6 +155,7 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
     spent = _cost(inside.arrivals, inside.seconds, inside.generated)
     # Of the sets that the score is of: their questions differ in time, so that a clock cuts more than of one set.
     changes = _expected_by_problem(bank, first, new, wall) - baseline.by_problem
+    changes = changes[~np.isnan(changes)]
     return Outcome(
         n=policy.n,
         max_tokens=policy.sampling.max_tokens,
@@ -165,7 +166,7 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
             new_set=_mean_and_90(first.scores),
             subset=_mean_and_90(inside.scores),
             # Less what the choice of questions alone makes of it: the rest varies with the samples only.
-            same_set=_mean_and_90(inside.scores - expected[some].sum(1) + expected.mean() * questions),
+            same_set=_mean_and_90(inside.scores - expected[some].sum(1) + np.nanmean(expected) * questions),
             all_runs=_mean_and_90(_score_runs([first, *later], submissions.rules)),
             hardest_first=_mean_and_90(worst.scores) if worst else None,
         ),
@@ -219,7 +220,10 @@ def _cost(arrivals: "Array", seconds: "Array", generated: "Array") -> Cost:
 
 
 def _expected_by_problem(bank: Bank, simulated: Simulated, sets: "Array", wall: Wall | None) -> "Array":
-    """Return (problems,): expected score of each problem; under a clock, its mean over the submissions that have it."""
+    """Return (problems,): expected score of each problem; under a clock, its mean over the submissions that have it.
+
+    NaN for a problem of a large suite that none of a few submissions has: nothing is known of it.
+    """
     import numpy as np
 
     # Without a clock no question depends on another one, so all draws of a problem count, not only those simulated.
@@ -229,7 +233,8 @@ def _expected_by_problem(bank: Bank, simulated: Simulated, sets: "Array", wall: 
     times = np.bincount(sets.ravel(), minlength=size)
     kept = simulated.right & ~simulated.overrun[:, None]
     won = np.bincount(sets.ravel(), weights=kept.ravel(), minlength=size)
-    shares: Array = won / np.maximum(times, 1)
+    with np.errstate(invalid="ignore"):
+        shares: Array = won / times
     return shares
 
 
