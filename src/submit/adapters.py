@@ -18,7 +18,7 @@ from mathlete.locks import hold
 from mathlete.problems import Problem
 from mathlete.rehearsal.adapter import AdapterRehearsalSettings, AdapterReport, rehearse_adapter
 from mathlete.settings import flatten
-from mathlete.submission import Build
+from mathlete.submission import Build, Hashes
 from mathlete.submission.adapter import AdapterBuild, build_adapter, holds_adapter_build
 from submit.rules import find_rules
 from submit.settings import WORK
@@ -74,6 +74,13 @@ def load_build(folder: Path) -> Build | AdapterBuild:
     return AdapterBuild.load(folder) if holds_adapter_build(folder) else Build.load(folder)
 
 
+def note_build(run: Path, hashes: Hashes, *, accept_refused: str, say: Callable[[str], None]) -> None:
+    """Write a build into its folder's ledger, and say what a gate had refused."""
+    Ledger(run).append("build", hashes, accept_refused=accept_refused or None)
+    if accept_refused:
+        say(f"refused by the gates of its training, accepted: {accept_refused}")
+
+
 def with_rules_of_today(build: AdapterBuild, *, say: Callable[[str], None]) -> AdapterBuild:
     """Return the build under the rules as their file has them now, as `find_rules` finds them."""
     return replace(build, competition=find_rules(build.named, kept=build.competition, say=say))
@@ -97,9 +104,7 @@ def build_adapter_command(settings: "BuildSettings", usual: "BuildSettings", rul
         )
         made.save(settings.run)
     hashes = made.hashes()
-    Ledger(settings.run).append("build", hashes, accept_refused=made.accept_refused or None)
-    if made.accept_refused:
-        out.print(f"refused by the gates of its training, accepted: {made.accept_refused}", markup=False)
+    note_build(settings.run, hashes, accept_refused=made.accept_refused, say=partial(out.print, markup=False))
     size = made.zip.stat().st_size
     out.print(f"{made.zip}: {size / 2**20:.1f} MiB, SHA-256 {hashes.weights[:16]}", markup=False)
     out.print(f"by the rules of {rules.name} · next: python -m submit rehearse{_name_run(settings.run)}", markup=False)

@@ -11,7 +11,7 @@ import tyro
 
 from mathlete.command import LeadingFlags, busy, console
 from mathlete.competitions import Competition, competition
-from mathlete.delivery import Ledger, complete_names
+from mathlete.delivery import complete_names
 from mathlete.errors import UserError
 from mathlete.folders import require_apart
 from mathlete.kernel import KernelConfig
@@ -24,7 +24,7 @@ from mathlete.sampling.served import VllmSettings
 from mathlete.solve import Policy
 from mathlete.submission import Build, Names, build_submission
 from mathlete.tir import ToolSettings
-from submit.adapters import AdapterChoices, build_adapter_command
+from submit.adapters import AdapterChoices, build_adapter_command, note_build
 from submit.choices import CHOICES, read_choices, write_choices
 from submit.mounting import find_export, find_model_files
 from submit.rules import find_rules
@@ -289,9 +289,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         )
         made.save(settings.run)
         hashes = made.hashes()
-    Ledger(settings.run).append("build", hashes, accept_refused=made.accept_refused or None)
-    if made.accept_refused:
-        out.print(f"refused by the gates of its training, accepted: {made.accept_refused}", markup=False)
+    note_build(settings.run, hashes, accept_refused=made.accept_refused, say=partial(out.print, markup=False))
     file = keep_choices(replace(settings, wishes=wishes))
     for line in describe_build(made, settings, names=names):
         out.print(line, markup=False)

@@ -162,22 +162,15 @@ def rehearse_adapter(
     prompts = {problem.id: render_prompt(problem.statement, rules=rules, tokenizer=tokenizer) for problem in problems}
     ids = {name: list_ids(text, tokenizer) for name, text in prompts.items()}
     require_room(ids, sampling[_GREEDY])
-    key = sha256_json(
-        {
-            "zip": digest,
-            "base": base.identity,
-            "prompts": prompts,
-            "sampling": {name: asdict(one) for name, one in sampling.items()},
-            "dtype": settings.dtype,
-        }
-    )
+    how = {"sampling": {name: asdict(one) for name, one in sampling.items()}, "dtype": settings.dtype}
+    key = sha256_json({"zip": digest, "base": base.identity, "prompts": prompts, **how})
     stage = folder / f"adapter-rehearsal-{key[:8]}"
     adapter = stage / "adapter"
     adapter.mkdir(parents=True, exist_ok=True)
     extract_adapter(build.zip, into=adapter)
     served, peft, merged = (Draws(file=stage / f"{name}.jsonl") for name in (settings.engine, "peft", "merged"))
     if settings.engine == "vllm":
-        assert settings.python is not None  # the command has found one
+        assert settings.python is not None  # the command looked for one
         with watch("vLLM") as show:
             draw_with_vllm(
                 served,

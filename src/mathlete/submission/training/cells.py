@@ -132,17 +132,17 @@ from pathlib import Path
 
 {find_input}
 
-found, copies = [], []
+inputs, copies = [], []
 if BASE:
-    found += ["--model", str(find_input("models", BASE, INPUT))]
+    inputs += ["--model", str(find_input("models", BASE, INPUT))]
 if TRACES:
     owner, slug, file = TRACES.split("/", 2)
-    found += ["--source", str(find_input("datasets", f"{{owner}}/{{slug}}", INPUT) / file)]
+    inputs += ["--source", str(find_input("datasets", f"{{owner}}/{{slug}}", INPUT) / file)]
 try:
     copies += [str(find_input("datasets", EARLIER, INPUT))]
 except FileNotFoundError as error:
     print(f"no earlier session: {{error}}")
-print(*found, *copies, sep="\\n")
+print(*inputs, *copies, sep="\\n")
 """
 COLAB_FIND = """\
 from pathlib import Path
@@ -154,13 +154,13 @@ def download(kind: str, source: str) -> Path:
     return Path(subprocess.check_output([PYTHON, "-c", asked, kind, source], text=True).splitlines()[-1])
 
 
-found, copies = [], [EARLIER]
+inputs, copies = [], [EARLIER]
 if BASE:
-    found += ["--model", str(download("model_download", BASE))]
+    inputs += ["--model", str(download("model_download", BASE))]
 if TRACES:
     owner, slug, file = TRACES.split("/", 2)
-    found += ["--source", str(download("dataset_download", f"{owner}/{slug}") / file)]
-print(*found, *copies, sep="\\n")
+    inputs += ["--source", str(download("dataset_download", f"{owner}/{slug}") / file)]
+print(*inputs, *copies, sep="\\n")
 """
 TRAIN = """\
 def ask(*words: str) -> str:
@@ -183,7 +183,7 @@ ends = STARTED + 60 * (60 * HOURS - RESERVE_MIN)
 session = ["--session.minutes", f"{max(ends - time.time(), 0) / 60:.2f}", "--session.grace-min", f"{RESERVE_MIN / 2}"]
 session += ["--session.keep", KEPT, "--session.leave-out", "merged", "--session.resume"]
 session += dict.fromkeys([*copies, KEPT])
-words = ["-m", "train", "math", *TRAIN, *found, "--run", str(Path(WORK, "runs", Path(KEPT).name)), *session]
+words = ["-m", "train", "math", *TRAIN, *inputs, "--run", str(Path(WORK, "runs", Path(KEPT).name)), *session]
 print("python", *launcher, *words, flush=True)
 failed = start(PYTHON, *launcher, *words, **seen)
 # After the session's time a step without checkpoints is stopped, as by SIGTERM: that is no failure.
