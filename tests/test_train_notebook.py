@@ -220,13 +220,23 @@ def session(tmp_path: Path) -> Iterator[Any]:
 
 @pytest.mark.slow
 def test_a_model_is_trained_in_sessions_and_pushed(session: Any, tmp_path: Path) -> None:
-    """By two processes; each session has twice the time of the one before, whose output it mounts as a data set."""
+    """By two processes; each session has more time than the one before, whose output it mounts as a data set.
+
+    The first has too little for one step on any machine. Loading takes less than twice as long as the steps, so that
+    with half as much time more each, one of the sessions ends between its steps.
+    """
     told, work, output = "", tmp_path / "work", tmp_path / "none"
-    for number in range(8):
+    for number in range(20):
         folder = tmp_path / f"session-{number}"
         mounted = folder / "input" / "datasets" / "alice"
         # One minute of grace, within which a step must end.
-        changed = {"WORK": str(work), "HOURS": (2**number + 2) / 60, "RESERVE_MIN": 2, "PROCESSES": 2, "PUSH": True}
+        changed = {
+            "WORK": str(work),
+            "HOURS": (0.1 * 1.5**number + 2) / 60,
+            "RESERVE_MIN": 2,
+            "PROCESSES": 2,
+            "PUSH": True,
+        }
         if output.is_dir():
             mounted.mkdir(parents=True)
             (mounted / "mathlete-run").symlink_to(output)
