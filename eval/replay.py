@@ -166,9 +166,11 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
     if settings.repair:
         repair_samples((*settings.folders, *settings.others), say=out.print)
     every = (*settings.folders, *settings.others)
-    missing = [folder for folder in every if not folder.is_dir()]
-    if missing or not settings.runs:
-        raise UserError("a run that is replayed must be a folder", value=[*map(str, missing)], cure="check the path")
+    if not settings.runs:
+        cure = "name folders that `python -m eval` wrote, or pocket, a recording that ships"
+        raise UserError("a replay is of one run or more", value="none", cure=cure)
+    if missing := [str(folder) for folder in every if not folder.is_dir()]:
+        raise UserError("a run that is replayed must be a folder", value=", ".join(missing), cure="check the path")
     for folder in every:
         verify_if_made(folder)
     outcome = GateOutcome.join(

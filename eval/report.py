@@ -62,7 +62,9 @@ def follow(settings: ReportSettings) -> dict[str, object]:
     with open_server(settings.runs, port=settings.port) as server:
         host, port = server.server_address[:2]
         address = f"http://{host!s}:{port}/"
-        console(json=settings.json).print(f"{address} follows {len(settings.runs)} runs; Ctrl-C ends it")
+        console(json=settings.json).print(
+            f"{address} follows {len(settings.runs)} run{'s' if settings.runs[1:] else ''}; Ctrl-C ends it"
+        )
         server.serve_forever()
     return {"live": address, "runs": [*map(str, settings.runs)]}
 

@@ -56,7 +56,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "logs": ("logs_odd", "logs_own", "logs_tools"),
     "answers": ("thoughts", "answers_isolation", "answers_rewrites", "answers_algebra", "answers_hostile"),
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway", "signals"),
-    "folders": ("doctor", "hub_push", "vouching", "model_folders", "mistakes", "stops", "locks"),
+    "folders": ("doctor", "help", "hub_push", "vouching", "model_folders", "mistakes", "stops", "locks"),
     "first-hour": ("first_hour",),
     "docs": ("house", "changes", "docs_commands", "launch_files", "report", "report_exports", "report_browser"),
     "submit": (

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mathlete.command import Command, busy, console, note_on_stop, progress, run_command_line
+from mathlete.command.folding import fold
 from mathlete.errors import UserError
 from mathlete.runs import run_step
 
@@ -258,3 +259,26 @@ def test_a_download_draws_no_bar_where_is_no_terminal(monkeypatch: pytest.Monkey
     monkeypatch.delenv("HF_HUB_DISABLE_PROGRESS_BARS")
     assert run(["count", "--json"]) == 0
     assert "HF_HUB_DISABLE_PROGRESS_BARS" not in os.environ
+
+
+def test_commands_in_text_are_called_as_the_user_called_this_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def body(settings: Settings) -> dict[str, object]:
+        console(json=False).print("next: python -m submit rehearse --run a, not python -m pip")
+        raise UserError("there must be a build", cure="run `python -m submit build`")
+
+    commands = {"count": Command(settings=Settings, run=body, help="Counts.\n\npython -m eval --help")}
+    for prog, name in (("mathlete it", "mathlete"), ("python -m it", "python -m")):
+        assert run_command_line(["count"], prog=prog, commands=commands) == 2
+        out, err = capsys.readouterr()
+        assert out == f"next: {name} submit rehearse --run a, not python -m pip\n"
+        assert err.endswith(f"Fix: run `{name} submit build`\n")
+        run_command_line(["count", "--help"], prog=prog, commands=commands)
+        assert f"\n{name} eval --help\n" in capsys.readouterr().out
+
+
+def test_a_command_in_backticks_is_folded_in_one_piece_where_it_has_room() -> None:
+    line = "  Fix: give the folder that `mathlete eval pocket_val --model x` wrote"
+    assert fold(line, 50) == ("  Fix: give the folder that\n  `mathlete eval pocket_val --model x` wrote")
+    assert fold("`" + "a b " * 30 + "`", 60).count("\n") == 2
+    assert fold("", 10) == ""
+    assert fold("a" * 99, 10) == "a" * 99

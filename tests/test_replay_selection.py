@@ -199,7 +199,7 @@ def test_the_command_selects_among_policies_and_models(workdir: Path, evaluate: 
     [
         (("--select", 0), "--select must be 1 to 100, got 0"),
         (("--versus", "a"), "--versus must be given with --select"),
-        (("--select", 2, "--versus", "gone"), "a run that is replayed must be a folder, got ['gone']"),
+        (("--select", 2, "--versus", "gone"), "a run that is replayed must be a folder, got gone"),
         (("--select", 2, "--versus", "other"), "two runs compare only on problems they share"),
     ],
 )

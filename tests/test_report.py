@@ -175,8 +175,8 @@ def test_any_run_can_be_shown(tmp_path: Path, name: str) -> None:
     ("words", "message"),
     [
         (["none"], "a run that is reported must be a folder, got none"),
-        (["empty"], "needs problems.jsonl and samples.jsonl"),
-        ([], "a report is of different runs, got no run"),
+        (["empty"], "has problems.jsonl and samples.jsonl"),
+        ([], "a report is of one run or more, got none.\n  Fix: name the runs' folders\n"),
         (["base", "base"], "a report is of different runs, got base, base"),
     ],
 )

@@ -8,8 +8,8 @@ import sys
 from mathlete.own_path import forget_working_folder
 
 _PROGRAMS = {
-    "train": "from problems with traces to an 8-bit model: math, data, quantize-lab, …",
-    "eval": "a model on a suite of problems, with intervals: compare, replay, report, …",
+    "train": "from problems with traces to an 8-bit model: math, data, …",
+    "eval": "a model on a suite of problems: compare, replay, report, …",
     "submit": "the notebook: build, rehearse, preflight, push, …",
     "hub": "a run's model to the Hugging Face hub: push",
     "kaggle": "a run's model to Kaggle's models: push",
@@ -29,7 +29,7 @@ def run_program() -> int:
     """Run the program that the first word names, with the words after it; return the exit code."""
     from importlib import import_module
 
-    from mathlete.command import run_command_line, tell_mistake, tell_version
+    from mathlete.command import run_command_line, say, tell_mistake, tell_version
     from mathlete.errors import UserError, nearest
 
     name, words = sys.argv[1] if sys.argv[1:] else "--help", sys.argv[2:]
@@ -49,10 +49,10 @@ def run_program() -> int:
     if name not in ("-h", "--help"):
         rule = "the first word must be a program of mathlete"
         return tell_mistake(UserError(rule, value=repr(name), cure=nearest(name, [*_PROGRAMS])))
-    print("mathlete PROGRAM COMMAND …\n\nprograms:")
+    say("mathlete PROGRAM COMMAND …\n\nprograms:")
     for program, words_of_it in _PROGRAMS.items():
-        print(f"  {program:<8}{words_of_it}")
-    print("\nmathlete PROGRAM --help lists the commands; mathlete --version tells version and commit.")
+        say(f"  {program:<8}{words_of_it}")
+    say("\nmathlete PROGRAM --help lists the commands; --version tells version and commit.")
     return 0
 
 

@@ -89,7 +89,7 @@ def _print_checks(checks: Sequence[Check], *, json: bool, speed: Sequence[str] =
             if refusal is not refusals[0]:
                 out.print(f"    {refusal.rule}, got {refusal.value}. Fix: {refusal.cure}", markup=False)
     for line in speed:
-        out.print(line, markup=False, soft_wrap=True)
+        out.print(line, markup=False)
     if refusals:
         raise refusals[0].error()
 
@@ -134,7 +134,7 @@ def push_command(settings: PushSettings) -> dict[str, object]:
     if not settings.yes:
         out.print("dry run: nothing was sent; push with --yes")
         return {**checked, "pushed": False, "plan": steps}
-    asking = Asking(waiting=settings.waiting, say=partial(out.print, markup=False, soft_wrap=True))
+    asking = Asking(waiting=settings.waiting, say=partial(out.print, markup=False))
     with hold(folder), busy("uploads, then the notebook's run on Kaggle"):
         saved = push_build(
             build,

@@ -53,7 +53,7 @@ class NotebookSettings:
 
 def write_notebooks(settings: NotebookSettings) -> dict[str, object]:
     """Write the notebooks and Kaggle's metadata; return the files."""
-    say = partial(console(json=settings.json).print, markup=False, soft_wrap=True)
+    say = partial(console(json=settings.json).print, markup=False)
     settings.kaggle.check()
     words = read_flags(settings)
     url, commit = settings.url or _find_origin(), settings.commit or _find_commit()

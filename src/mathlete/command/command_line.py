@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
+from mathlete.command.folding import called_as, name_commands, say
 from mathlete.command.hints import add_hints, require_own_flags
 from mathlete.command.log_lines import read_log_flag
-from mathlete.command.short_help import print_short_help
+from mathlete.command.short_help import print_help
 from mathlete.errors import UserError, nearest
 from mathlete.mistakes import explain, mute_broken_streams, open_streams, require_finite, require_words
 from mathlete.signals import find_stop, tell_stop
@@ -94,6 +95,12 @@ def run_command_line(
     """
     open_streams()
     hush_libraries()
+    with called_as(prog):
+        return _run_told(argv, prog=prog, commands=commands, otherwise=otherwise)
+
+
+def _run_told(argv: Sequence[str], *, prog: str, commands: Mapping[str, Command], otherwise: Command | None) -> int:
+    """Run the command; tell a mistake of the user's, or that it was stopped."""
     try:
         words = _strip_wide_flag(read_log_flag(_strip_colour_flag(argv)))
         code = _choose(words, prog=prog, commands=commands, otherwise=otherwise)
@@ -162,14 +169,14 @@ def _overview(name: str, *, prog: str, commands: Mapping[str, Command], otherwis
     if otherwise is not None:
         _run(otherwise, ["--help"], prog=prog)
         print()
-    print(f"commands of {prog}:")
+    say(f"commands of {prog}:")
     width = max(14, *(len(word) + 2 for word in commands), 0)
     for word, command in commands.items():
-        print(f"  {word:<{width}}{command.help.splitlines()[0]}")
-    print(f"\n{prog} COMMAND --help tells more; --help-all has every flag, --version version and commit.")
-    print("Every command takes --no-color, and keeps to NO_COLOR;")
-    print("--wide shows all columns of a table, though they be too many for the terminal; --log-every SECONDS")
-    print("is how often a command without a terminal writes how far it is (default: 30).")
+        say(f"  {word:<{width}}{command.help.splitlines()[0]}")
+    say(f"\n{prog} COMMAND --help tells more; --help-all has every flag, --version version and commit.")
+    say("Every command takes --no-color, and keeps to NO_COLOR; --wide shows all columns")
+    say("of a table, though they be too many for the terminal; --log-every SECONDS is how")
+    say("often a command without a terminal writes how far it is (default: 30).")
     return 0
 
 
@@ -181,7 +188,7 @@ def _parse(command: Command, argv: Sequence[str], *, prog: str) -> object:
     settings: object = tyro.cli(
         command.settings,
         prog=prog,
-        description=command.help,
+        description=name_commands(command.help),
         args=list(argv),
         default=tyro.MISSING_NONPROP if default is None else default,
     )
@@ -191,11 +198,8 @@ def _parse(command: Command, argv: Sequence[str], *, prog: str) -> object:
 def _print_help(command: Command, argv: Sequence[str], *, prog: str) -> int:
     # Defaults that the help shows depend on words such as --model; nothing else of them matters.
     words = [*(word for word in argv if word not in ("-h", "--help", "--help-all")), "--help"]
-    if command.main_flags and "--help-all" not in argv:
-        print_short_help(lambda: _parse(command, words, prog=prog), command.main_flags)
-    else:
-        with suppress(SystemExit):
-            _parse(command, words, prog=prog)
+    shown = None if "--help-all" in argv else command.main_flags or None
+    print_help(lambda: _parse(command, words, prog=prog), shown)
     return 0
 
 
@@ -255,5 +259,5 @@ def note_on_stop(saved: Callable[[], Sequence[str]]) -> Iterator[None]:
 def tell_mistake(error: UserError) -> int:
     """Print a mistake of the user's; return its exit code."""
     with suppress(OSError):
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
     return 2

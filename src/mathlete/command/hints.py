@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
+from mathlete.command.folding import name_commands
 from mathlete.errors import UserError
 
 _PLACES = ("--run", "--folder")
@@ -45,9 +46,7 @@ def add_hints(error: UserError, argv: Sequence[str], *, program: str) -> UserErr
     cure = _repeat_place(error.cure, argv, program=program.replace("mathlete ", "python -m "))
     near = [hint for word in argv if word in str(error) and (hint := _find_near_path(word))]
     cure = "; ".join([*near, cure])
-    if program.startswith("mathlete "):
-        # In a folder with a train.py of the user's own, the other name would start that.
-        cure = re.sub(r"python -m (train|eval|submit)\b", r"mathlete \1", cure)
+    cure = name_commands(cure)
     return error if cure == error.cure else UserError(error.rule, value=error.value, cure=cure)
 
 

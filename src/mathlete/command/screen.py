@@ -1,6 +1,5 @@
 """The console and the bars that `mathlete.command.bars` hands out; rich is loaded only where it shows."""
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +19,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from mathlete.command.folding import find_breaks, name_commands
 from mathlete.command.log_lines import LogLines, Reached
 
 _with_bar: "list[Screen]" = []
@@ -30,7 +30,11 @@ class Screen(Console):
     """A console that breaks no word, writes above the bar that is shown, and raises where nobody reads any more."""
 
     def print(self, *objects: object, **how: Any) -> None:
-        """Print as rich does; text on a terminal is broken between words, and a longer word stays whole."""
+        """Print as rich does; text on a terminal is broken between words, and a longer word stays whole.
+
+        In plain text of ours commands are called as the user called this one.
+        """
+        objects = tuple(name_commands(one) if isinstance(one, str) else one for one in objects)
         words = objects and all(isinstance(one, str | Text) for one in objects)
         if words and not self.soft_wrap and not how.get("soft_wrap"):
             markup, style = how.pop("markup", None), how.pop("style", None) or ""
@@ -67,15 +71,9 @@ def break_between_words(text: Text, width: int) -> Text:
     """
     lines: list[Text] = []
     for line in text.split("\n", allow_blank=True):
-        used, breaks = 0, []
-        for word in re.finditer(r"\S+", line.plain):
-            gap = cell_len(line.plain[: word.start()]) - cell_len(line.plain[: word.start()].rstrip())
-            if used and used + gap + cell_len(word[0]) > width:
-                breaks.append(word.start())
-                used = cell_len(word[0])
-            else:
-                used += gap + cell_len(word[0])
-        lines += line.divide(breaks)
+        breaks, inset = find_breaks(line.plain, width, cells=cell_len)
+        first, *others = line.divide(breaks)
+        lines += [first, *(Text(" " * inset) + other for other in others)]
     for line in lines:
         line.rstrip()
     return Text("\n").join(lines)

@@ -1,4 +1,4 @@
-"""--help of a command with many flags: those that people need; --help-all has the others."""
+"""--help in lines that fit the terminal; of a command with many flags those that people need, others by --help-all."""
 
 import io
 import re
@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from contextlib import redirect_stdout, suppress
 from typing import TextIO
+
+from mathlete.command.folding import find_width, fold
 
 _COLOUR = re.compile(r"\x1b\[[\d;]*m")
 _FLAG = re.compile(r"^│ (-h|--[\w.-]+)")
@@ -33,16 +35,21 @@ class _Captured(io.TextIOWrapper):
         return self.buffer.getvalue().decode()
 
 
-def print_short_help(print_help: Callable[[], object], flags: Collection[str]) -> None:
+def print_help(write: Callable[[], object], flags: Collection[str] | None) -> None:
     """Print the help of a parser, of its flags these only, and say how many others there are.
 
     Args:
-        print_help: prints all of it, and ends with SystemExit.
-        flags: names as `--model`.
+        write: prints all of it, and ends with SystemExit.
+        flags: names as `--model`; None: all.
     """
     with redirect_stdout(_Captured(sys.stdout)) as printed, suppress(SystemExit):
-        print_help()
-    lines, left_out = shorten(printed.text.splitlines(), flags)
+        write()
+    lines, left_out = printed.text.splitlines(), 0
+    if flags is not None:
+        lines, left_out = shorten(lines, flags)
+    if (width := find_width(sys.stdout)) is not None:
+        # The parser's boxes fit the terminal, what stands around them may not: it has colours, and no long word.
+        lines = [line if len(_COLOUR.sub("", line)) <= width else fold(_COLOUR.sub("", line), width) for line in lines]
     text = "\n".join(lines)
     print(text if "utf" in (sys.stdout.encoding or "").lower() else text.translate(_PLAIN))
     if left_out:

@@ -44,7 +44,7 @@ def push_command(settings: HubPushSettings) -> dict[str, object]:
     """Say what would be pushed, and with --yes push it; return it."""
     require(("wait-max-s", settings.wait_max_s, settings.wait_max_s > 0, "above 0"), cure="leave it out")
     out = console(json=settings.json)
-    say = partial(out.print, markup=False, highlight=False, soft_wrap=True)
+    say = partial(out.print, markup=False, highlight=False)
     with busy("hashes"):
         upload = choose_upload(
             settings.run,

@@ -40,7 +40,7 @@ class KagglePushSettings:
 def push_command(settings: KagglePushSettings) -> dict[str, object]:
     """Say what would be pushed, and with --yes push it; return it."""
     require(("wait-max-s", settings.wait_max_s, settings.wait_max_s > 0, "above 0"), cure="leave it out")
-    say = partial(console(json=settings.json).print, markup=False, highlight=False, soft_wrap=True)
+    say = partial(console(json=settings.json).print, markup=False, highlight=False)
     with busy("hashes"):
         upload = choose_kaggle_upload(
             settings.run,

@@ -244,9 +244,11 @@ class LivePage:
 
     def __init__(self, folders: Sequence[Path], *, clock: Callable[[], float] = time.monotonic) -> None:
         """Take the runs' folders, which need not hold anything yet."""
-        if missing := [folder for folder in folders if not folder.is_dir()] or not folders:
-            value = ", ".join(map(str, missing)) if isinstance(missing, list) else "no run"
-            raise UserError("a run that is followed must be a folder", value=value, cure="start the run first")
+        if not folders:
+            raise UserError("the live page follows one run or more", value="none", cure="name the runs' folders")
+        if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+            rule, cure = "a run that is followed must be a folder", "check the path, or start the run first"
+            raise UserError(rule, value=", ".join(missing), cure=cure)
         self._runs: list[_FollowedEvaluation | _FollowedTraining] = [_follow(folder) for folder in folders]
         self._lock, self._clock = threading.Lock(), clock
         self._looked, self._state = -1.0, b""

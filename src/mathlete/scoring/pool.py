@@ -208,7 +208,7 @@ def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
     files = [folder / "problems.jsonl", folder / "samples.jsonl"]
     if missing := [file.name for file in files if not file.is_file()]:
         raise UserError(
-            "a run folder that is replayed needs problems.jsonl and samples.jsonl",
+            "an evaluation's run has problems.jsonl and samples.jsonl",
             value=f"{folder} without {' and '.join(missing)}",
             cure=_find_cure(folder),
         )

@@ -50,8 +50,10 @@ def write_report(folders: Sequence[Path], *, out: Path) -> Path:
     Raises:
         UserError: a folder is no run, or is named twice.
     """
-    if len({folder.resolve() for folder in folders}) < len(folders) or not folders:
-        value = ", ".join(map(str, folders)) or "no run"
+    if not folders:
+        raise UserError("a report is of one run or more", value="none", cure="name the runs' folders")
+    if len({folder.resolve() for folder in folders}) < len(folders):
+        value = ", ".join(map(str, folders))
         raise UserError("a report is of different runs", value=value, cure="name each once")
     runs = [read_run(folder) for folder in folders]
     charts = build_charts(runs)
