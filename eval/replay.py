@@ -296,6 +296,7 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
         walls=tuple(Wall.parse(words, questions=questions) for words in policies.budget),
         harvest=policies.harvest,
     )
+    grid.check()
     submissions = Submissions(
         simulations=simulation.simulations,
         questions=questions,

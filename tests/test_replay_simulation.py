@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mathlete.competitions import competition
+from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.replay import Grid, Submissions, Wall, replay_pool
 from mathlete.replay.outcomes import Outcome
@@ -152,3 +153,12 @@ def test_the_yardstick_against_itself_changes_and_saves_nothing() -> None:
     assert outcome.saved.arrivals == 0
     assert outcome.is_safe(questions=5)
     assert outcome == Outcome.from_json(outcome.to_json(questions=5))
+
+
+@pytest.mark.parametrize(
+    ("stop", "vote"), [("none beta", "majority"), ("none", "majority weighted"), ("none tail", "tail")]
+)
+def test_an_unknown_stop_or_vote_is_refused_before_any_policy_is_replayed(stop: str, vote: str) -> None:
+    grid = Grid(n=(4,), max_tokens=(9,), stop=tuple(stop.split()), vote=tuple(vote.split()), walls=(None,))
+    with pytest.raises(UserError, match=r"must be a known one|begins with a stopping rule"):
+        grid.check()

@@ -37,6 +37,7 @@ from mathlete.shipped import data_folder
 from mathlete.tables import show_wide
 from mathlete.tune import Recipe
 from mathlete.tune.fitting import make_plan
+from submit.matrix import draw_faults
 from submit.pushing import ledger_table
 from submit.rules import draw_table
 from tests.conftest import GOLDEN
@@ -112,10 +113,8 @@ def ledger() -> Table:
 
 
 def rules() -> Table:
-    one, other = (competition(name) for name in ("aimo-3", "aimo-2"))
-    # A slug is one word that is longer than any column.
-    differ = {key: words for key, words in compare_rules(one, other).items() if key != "slug"}
-    return draw_table(differ, (one.name, other.name))
+    one, other = (competition(name) for name in ("nemotron-like", "aimo-3"))
+    return draw_table(compare_rules(one, other), (one.name, other.name))
 
 
 def lab() -> Table:
@@ -152,6 +151,7 @@ TABLES: dict[str, Callable[[], Table | None]] = {
     "train.show._table": pairs,
     "submit.pushing.ledger_table": ledger,
     "submit.rules.draw_table": rules,
+    "submit.matrix.draw_faults": lambda: draw_faults(version=None),
 }
 MORE: dict[str, Callable[[], Table | None]] = {
     "one run's losses": lambda: lost(1),
@@ -161,7 +161,7 @@ MORE: dict[str, Callable[[], Table | None]] = {
 
 
 def render(shown: object, *, width: int = 80) -> str:
-    out = Screen(file=StringIO(), width=width, force_terminal=True, color_system=None)
+    out = Screen(file=StringIO(), width=width, force_terminal=True, color_system=None, markup=False, emoji=False)
     out.print(shown)
     assert isinstance(out.file, StringIO)
     return out.file.getvalue()

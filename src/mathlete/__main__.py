@@ -29,7 +29,7 @@ def run_program() -> int:
     """Run the program that the first word names, with the words after it; return the exit code."""
     from importlib import import_module
 
-    from mathlete.command import run_command_line, say, tell_mistake, tell_version
+    from mathlete.command import run_command_line, tell_mistake, tell_version
     from mathlete.errors import UserError, nearest
 
     name, words = sys.argv[1] if sys.argv[1:] else "--help", sys.argv[2:]
@@ -49,10 +49,10 @@ def run_program() -> int:
     if name not in ("-h", "--help"):
         rule = "the first word must be a program of mathlete"
         return tell_mistake(UserError(rule, value=repr(name), cure=nearest(name, [*_PROGRAMS])))
-    say("mathlete PROGRAM COMMAND …\n\nprograms:")
+    print("mathlete PROGRAM COMMAND …\n\nprograms:")
     for program, words_of_it in _PROGRAMS.items():
-        say(f"  {program:<8}{words_of_it}")
-    say("\nmathlete PROGRAM --help lists the commands; --version tells version and commit.")
+        print(f"  {program:<8}{words_of_it}")
+    print("\nmathlete PROGRAM --help lists the commands; --version tells version and commit.")
     return 0
 
 

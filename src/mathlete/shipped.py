@@ -9,6 +9,11 @@ def data_folder() -> Path:
     return installed if installed.is_dir() else Path(__file__).parents[2] / "data"
 
 
+def name_recording(folder: Path) -> str:
+    """Return what a person calls a run's folder: its path, of a recording that the project ships its name."""
+    return folder.name if folder.parent == data_folder() / "recordings" else str(folder)
+
+
 def find_recording(folder: Path) -> Path:
     """Return the folder of a run: the one given, or where there is none of that name, the recording that the project
     ships."""

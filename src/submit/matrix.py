@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mathlete.command import progress
 from mathlete.errors import UserError, nearest
@@ -11,16 +12,29 @@ from mathlete.problems import Problem
 from mathlete.rehearsal import FAULTS, RehearsalSettings, choose_canaries, rehearse_fault
 from mathlete.submission import Build
 
+if TYPE_CHECKING:
+    from mathlete.tables import FittingTable
+
 QUESTIONS = 6
 """Questions of a rehearsal with a fault."""
 
 
-def list_faults(say: Callable[[str], None], *, version: str | None) -> dict[str, object]:
+def list_faults(say: Callable[[object], None], *, version: str | None) -> dict[str, object]:
     """Print all faults, and how they must end: with a version of kaggle_evaluation, or with each."""
-    for fault in FAULTS.values():
-        ends = fault.expect_with(version) if version else fault.ends
-        say(f"{fault.name:<29}{ends:<9}{' · ' if ends != fault.expect else ''}{fault.says}")
+    say(draw_faults(version=version))
     return {"faults": len(FAULTS), "names": sorted(FAULTS)}
+
+
+def draw_faults(*, version: str | None) -> "FittingTable":
+    """Return a table of all faults."""
+    from mathlete.tables import FittingTable
+
+    names = ("fault", "must end", "what happens")
+    table = FittingTable(columns=names, left=names)
+    table.columns[0].no_wrap = True  # a name is one word
+    for fault in FAULTS.values():
+        table.add_row(fault.name, fault.expect_with(version) if version else fault.ends, fault.says)
+    return table
 
 
 def run_faults(
@@ -54,6 +68,8 @@ def run_faults(
     counts, began = {"valid": 0, "refused": 0}, time.monotonic()
     lost, idle = list[str](), list[str]()
 
+    width = max(len(fault.name) for fault in chosen)
+
     def keep(aside: Path) -> None:
         say(f"the earlier rehearsal is kept: {aside}")
 
@@ -75,7 +91,7 @@ def run_faults(
                 shutil.rmtree(place)
             why = run.why if result.struck else f"the fault did not strike; {run.why}"
             why = f"the journal does not say {result.unsaid[0]}; {why}" if result.struck and result.unsaid else why
-            say(f"{fault.name:<29}{run.outcome:<9}{run.seconds:5.1f} s  {why[:120]}")
+            say(f"{fault.name:<{width}}  {run.outcome:<9}{run.seconds:5.1f} s  {why[:120]}")
             bar.advance(task)
     if idle:
         raise UserError(

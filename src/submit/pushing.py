@@ -275,7 +275,7 @@ def ledger_command(settings: LedgerSettings) -> dict[str, object]:
     if settings.score is not None or settings.id is not None:
         _write_score(ledger, settings)
     entries = [asdict(entry) for entry in ledger.entries()]
-    console(json=settings.json).print(ledger_table(entries))
+    console(json=settings.json).print(ledger_table(entries) if entries else f"no submission yet: {ledger.file}")
     return {"ledger": str(ledger.file), "submissions": entries}
 
 

@@ -25,7 +25,6 @@ from mathlete.command.command_line import (
     tell_mistake,
     tell_version,
 )
-from mathlete.command.folding import say
 from mathlete.command.planned_device import PlannedDevice
 
 __all__ = [
@@ -37,7 +36,6 @@ __all__ = [
     "note_on_stop",
     "progress",
     "run_command_line",
-    "say",
     "tell_mistake",
     "tell_version",
 ]

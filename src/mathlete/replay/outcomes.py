@@ -1,5 +1,6 @@
 """Outcomes: which policies are tried in which submissions, and what each is expected to score and to cost."""
 
+import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,6 +9,7 @@ from typing import Any, Self
 from mathlete.competitions import Competition
 from mathlete.metrics import Interval
 from mathlete.replay.simulation import Wall
+from mathlete.solve import Policy
 
 SAFE_LOSS = 0.005
 """Share of the questions that a safe stopping rule may lose at most, at the low end of the 95% interval."""
@@ -29,6 +31,11 @@ class Grid:
     def size(self) -> int:
         """Number of policies."""
         return math.prod(map(len, (self.n, self.max_tokens, self.stop, self.vote, self.walls, self.harvest)))
+
+    def check(self) -> None:
+        """Raise UserError where a stop or a vote is unknown, which the replay would meet when it gets there."""
+        for stop, vote in itertools.product(self.stop, self.vote):
+            Policy(stop=stop, vote=vote).check()
 
 
 @dataclass(frozen=True, kw_only=True)

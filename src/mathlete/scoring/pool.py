@@ -15,6 +15,7 @@ from mathlete.reasoning import closes_unopened
 from mathlete.runs import read_json, verify_if_made
 from mathlete.sampling import Sample, read_samples
 from mathlete.scoring.grading import finish_times, judge
+from mathlete.shipped import name_recording
 
 if TYPE_CHECKING:
     import numpy as np
@@ -85,7 +86,7 @@ class Pool:
         for of_problem in samples.values():
             _check_distinct(of_problem)
         missing = {name for folder in folders for name in _read_missing(folder)}
-        return cls.of(list(problems.values()), samples, name=", ".join(map(str, folders)), missing=missing)
+        return cls.of(list(problems.values()), samples, name=", ".join(map(name_recording, folders)), missing=missing)
 
     @classmethod
     def of(
