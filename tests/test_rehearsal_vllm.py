@@ -56,7 +56,8 @@ def real_settings(**how: Any) -> RehearsalSettings:
     return replace(RehearsalSettings(), **given)
 
 
-@pytest.mark.parametrize(("layout", "version"), [("new", "0.9.0"), ("old", "1.4.0")])
+@pytest.mark.parametrize("version", ["0.9.0", "1.4.0"])
+@pytest.mark.parametrize("layout", ["new", "old"])
 def test_fifty_questions_are_answered_by_vllm(layout: str, version: str, build: Build, tmp_path: Path) -> None:
     asked = read_asked(50)
     settings = real_settings(layout=layout, behaviour=version)

@@ -60,8 +60,12 @@ class Graded:
         """Grade a class of the vote: as its first sample's, or a forced one where no sample gave it by itself."""
         vote = self.solution.votes[label]
         if not vote.indexes:
-            return judge(vote.answer, gold=self.problem.gold, settings=self.problem.answers)
+            return self.judge_answer(vote.answer)
         return self._of_index[vote.indexes[0]]
+
+    def judge_answer(self, answer: str | None) -> Grade:
+        """Grade another answer to the problem, such as a forced one."""
+        return judge(answer, gold=self.problem.gold, settings=self.problem.answers)
 
     @cached_property
     def _of_index(self) -> dict[int, Grade]:

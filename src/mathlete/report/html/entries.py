@@ -9,6 +9,7 @@ from mathlete.losses import CAUSES, Cause
 from mathlete.report.html.traces import ShownText, pack_traces
 from mathlete.report.training import TrainRun
 from mathlete.rows import DroppedTrace, RowText
+from mathlete.sampling import Sample
 from mathlete.scoring import EvalRun, Graded
 
 
@@ -53,6 +54,7 @@ def _problem_entry(item: Graded, cause: Cause | None) -> ReaderEntry:
                 *(sample.index, sample.answer, grade, label, sample.tokens, sample.finish),
                 *(round(sample.seconds, 3), sample.logprob_mean, None),
             ],
+            forced=_show_forced(sample, item),
         )
         for position, (sample, grade, label) in enumerate(zip(solution.samples, item.verdicts, labels, strict=True))
     ]
@@ -68,7 +70,11 @@ def _problem_entry(item: Graded, cause: Cause | None) -> ReaderEntry:
         content={
             "answer": solution.answer,
             "verdict": item.verdict,
-            "votes": [[vote.answer, vote.count, item.judge_class(label)] for label, vote in enumerate(solution.votes)],
+            # A fourth value: those who voted so because they were made to answer.
+            "votes": [
+                [vote.answer, vote.count, item.judge_class(label), *filter(None, [len(vote.harvested)])]
+                for label, vote in enumerate(solution.votes)
+            ],
             "right": item.right,
             "n": len(solution.samples),
             "longest": max((sample.tokens for sample in solution.samples), default=0),
@@ -78,6 +84,13 @@ def _problem_entry(item: Graded, cause: Cause | None) -> ReaderEntry:
         },
         traces=traces,
     )
+
+
+def _show_forced(sample: Sample, item: Graded) -> ShownText | None:
+    if (forced := sample.harvest) is None:
+        return None
+    facts = [forced.answer, item.judge_answer(forced.answer), forced.tokens, forced.finish]
+    return ShownText(text=forced.text, leading=False, facts=facts)
 
 
 def _find_leading(labels: Sequence[int | None], verdicts: Sequence[str]) -> set[int]:

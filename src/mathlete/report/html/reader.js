@@ -47,7 +47,7 @@ async function matching() {
   for (const [at, problem] of some.entries()) {
     let hit = !words || says(problem, words);
     if (!hit && $("deep").checked) {
-      hit = (await unpack(here(problem).block)).some((trace) => (trace[9] + "\n" + trace[10]).toLowerCase().includes(words));
+      hit = (await unpack(here(problem).block)).some((trace) => [trace[9], trace[10], ...(forcedOf(trace)?.slice(4, 6) ?? [])].join("\n").toLowerCase().includes(words));
       if (mine !== state.search) return null;
       if (at % 20 === 0) $("count").textContent = `searching ${at} of ${some.length}`;
     }
@@ -95,6 +95,8 @@ function listed(problem) {
   row.dataset.id = problem.id;
   return row;
 }
+// What a sample was made to answer once it was cut: [answer, verdict, tokens, why it ended, beginning, end, left out].
+const forcedOf = (sample) => sample[12] ?? null;
 const rowOf = (problem) => $("list").children[state.matches.indexOf(problem)];
 function mark() {
   for (const row of $("list").querySelectorAll("[aria-current]")) row.removeAttribute("aria-current");
@@ -220,6 +222,7 @@ async function choose(problem, { sample = null } = {}) {
   $("detail").replaceChildren(...nodes, pair);
   for (const made of sides) made.begin();
 }
+const sign = (verdict) => verdict === "equal" ? "✓" : verdict === "none" ? "–" : "✗";
 // One run's part: vote, samples, and a trace, which is rendered once the part stands in the page.
 async function side(problem, run, wantedSample) {
   const one = problem.runs[run], traces = await unpack(one.block), node = make("div", "side");
@@ -239,7 +242,9 @@ async function side(problem, run, wantedSample) {
     read(sample, one, facts, trace);
   };
   traces.forEach((sample) => {
-    const words = `#${sample[0]} ${sample[2] === "equal" ? "✓" : sample[2] === "none" ? "–" : "✗"} ${brief(sample[1] ?? "")} · ${sample[4].toLocaleString("en")}`;
+    const forced = forcedOf(sample);
+    const words = `#${sample[0]} ${sign(sample[2])} ${brief(sample[1] ?? "")} · ${sample[4].toLocaleString("en")}`
+      + (forced ? ` · forced ${sign(forced[1])} ${brief(forced[0] ?? "")}` : "");
     const pressed = make("button", sample[2], words);
     pressed.type = "button";
     pressed.onclick = () => { present(sample, pressed); if (run === state.run) remember(); };
@@ -253,28 +258,31 @@ async function side(problem, run, wantedSample) {
 }
 function votes(one) {
   const node = make("div", "votes");
-  for (const [position, [answer, count, verdict]] of one.votes.entries()) {
+  for (const [position, [answer, count, verdict, forced]] of one.votes.entries()) {
     const line = make("div", "bar"), part = make("i", verdict + (position === 0 ? " won" : ""));
     part.style.width = `${(100 * count) / Math.max(1, one.n)}%`;
     line.append(part);
     const name = make("span", "", brief(answer));
     name.title = brief(answer);
-    node.append(name, line, make("span", "sub", `${count}${position === 0 ? ", wins" : ""}, ${verdictWords[verdict]}`));
+    node.append(name, line, make("span", "sub", `${count}${forced ? ` and ${forced} forced` : ""}${position === 0 ? ", wins" : ""}, ${verdictWords[verdict]}`));
   }
   return node;
 }
+const said = (answer, verdict) => answer === null ? verdictWords.none : `answer ${long(answer)}, ${verdictWords[verdict]}`;
 function read(sample, one, facts, node) {
-  const [index, answer, verdict, , tokens, finish, seconds, logprob, , front, back] = sample;
+  const [index, answer, verdict, , tokens, finish, seconds, logprob, , front, back] = sample, forced = forcedOf(sample);
   facts.textContent = one.kind === "row" ? `${tokens} tokens; what carries loss is marked`
     : one.kind === "dropped" ? `left out: ${finish}`
-    : `sample ${index}: ${answer === null ? "no answer" : `answer ${long(answer)}`}, ${verdictWords[verdict]}; ${tokens.toLocaleString("en")} tokens, ended by ${finish}, `
-      + `${seconds} s${logprob === null ? "" : `, mean log-probability ${logprob.toFixed(3)}`}`;
+    : `sample ${index}: ${said(answer, verdict)}; ${tokens.toLocaleString("en")} tokens, ended by ${finish}, `
+      + `${seconds} s${logprob === null ? "" : `, mean log-probability ${logprob.toFixed(3)}`}`
+      + (forced ? `; then forced: ${said(forced[0], forced[1])}, ${forced[2].toLocaleString("en")} tokens` : "");
   const words = $("deep").checked ? wanted() : "";
   node.replaceChildren();
-  fill(node, addTrace(node, sample, words), front.length + back.length);
+  fill(node, addTrace(node, sample, words), front.length + back.length + (forced ? forced[4].length + forced[5].length : 0));
   node.scrollTop = 0;
 }
-function* addTrace(node, [, , , , , , , , loss, front, back, left], words) {
+function* addTrace(node, sample, words) {
+  const [loss, front, back, left] = sample.slice(8), forced = forcedOf(sample);
   if (loss === null) yield* addText(node, front, words);
   else {
     yield* addText(node, front.slice(0, loss), words);
@@ -283,10 +291,18 @@ function* addTrace(node, [, , , , , , , , loss, front, back, left], words) {
     node.append(marked);
     yield* addText(marked, front.slice(loss), words);
   }
-  if (left) {
-    node.append(make("span", "gap", `${left.toLocaleString("en")} characters are left out here; samples.jsonl has them all`));
-    yield* addText(node, back, words);
-  }
+  yield* addRest(node, left, back, words);
+  if (!forced) return;
+  const marked = make("div", "forced");
+  marked.append(make("span", "lossmark", "forced from here: the text was closed, and its box begun"));
+  node.append(marked);
+  yield* addText(marked, forced[4], words);
+  yield* addRest(marked, forced[6], forced[5], words);
+}
+function* addRest(node, left, back, words) {
+  if (!left) return;
+  node.append(make("span", "gap", `${left.toLocaleString("en")} characters are left out here; samples.jsonl has them all`));
+  yield* addText(node, back, words);
 }
 
 // ---- controls -------------------------------------------------------------------------------------------------------

@@ -34,6 +34,8 @@ class ShownText:
     """Whether it is one of the two that keep most."""
     facts: Sequence[Any]
     """JSON values."""
+    forced: "ShownText | None" = None
+    """What it was made to answer after it was cut; never a part of it."""
 
 
 def pack_traces(problems: Sequence[Sequence[ShownText]], *, trace_bytes: int) -> list[str]:
@@ -55,8 +57,14 @@ def _estimate_bytes(problems: Sequence[Sequence[ShownText]], rung: tuple[int | N
 
 
 def _pack(traces: Sequence[ShownText], rung: tuple[int | None, int | None]) -> str:
-    rows = [[*trace.facts, *_cut(trace.text, rung[0] if trace.leading else rung[1])] for trace in traces]
+    rows = [_row(trace, rung[0] if trace.leading else rung[1]) for trace in traces]
     return b64encode(gzip.compress(strict_json(rows).encode(), compresslevel=6, mtime=0)).decode()
+
+
+def _row(trace: ShownText, most: int | None) -> list[Any]:
+    """Return [facts …, beginning, end, characters left out], and behind them such a row of a forced answer."""
+    row = [*trace.facts, *_cut(trace.text, most)]
+    return [*row, _row(trace.forced, most)] if trace.forced else row
 
 
 def _cut(text: str, most: int | None) -> tuple[str, str, int]:
