@@ -57,6 +57,44 @@ for name, (module, word) in {**registry._TEXT_GENERATION_MODELS, **registry._MUL
     said[name] = [bool(supports_lora(kind)), bool(getattr(kind, "embedding_modules", None))]
 print(json.dumps(said))
 """
+VALUES = """
+import contextlib, dataclasses, json, types, typing
+from vllm.config.model import _FLOAT16_NOT_SUPPORTED_MODELS
+from vllm.engine.arg_utils import AsyncEngineArgs
+from vllm.model_executor.layers import quantization
+
+def kinds(hint):
+    match typing.get_origin(hint):
+        case typing.Annotated:
+            return kinds(typing.get_args(hint)[0])
+        case typing.Union | types.UnionType:
+            return [kind for one in typing.get_args(hint) if one is not type(None) for kind in kinds(one)]
+        case typing.Literal:
+            return [*typing.get_args(hint)]
+    return [hint if hint in (bool, int, float) else object]
+
+def describe(found):
+    if len(found) == 1 and found[0] in (bool, int, float):
+        return found[0].__name__
+    return None if any(isinstance(kind, type) for kind in found) else found
+
+hints = typing.get_type_hints(AsyncEngineArgs)
+names = sorted(one.name for one in dataclasses.fields(AsyncEngineArgs) if not one.name.startswith("_"))
+values = {name: told for name in names if (told := describe(kinds(hints[name])))}
+least = {}
+for name in quantization.QUANTIZATION_METHODS:
+    with contextlib.suppress(Exception):
+        capability = quantization.get_quantization_config(name).get_min_capability()
+        if name not in quantization.DEPRECATED_QUANTIZATION_METHODS and capability >= 0:
+            least[name] = capability / 10
+halves = sorted(_FLOAT16_NOT_SUPPORTED_MODELS)
+print(json.dumps({"arguments": names, "values": values, "quantizations": least, "no_float16": halves}))
+"""
+BACKENDS = """
+import json
+from vllm.v1.attention.backends.registry import AttentionBackendEnum
+print(json.dumps([one.name for one in AttentionBackendEnum]))
+"""
 SERVED_WRONG = {
     *("ranks", "alphas", "own-bias", "tokens", "activated", "repeated", "parameters", "kind"),
     *("no-prefix", "table", "half", "other-rank", "convolution", "integers", "other-base"),
@@ -82,6 +120,17 @@ def test_vllm_itself_refuses_the_others_and_takes_the_good_ones(made: Path, tmp_
     said = ask_vllm(LOADER, tmp_path)
     assert {name for name in good if said[name]} == set()
     assert {name for name in REFUSED if not said[name]} == SERVED_WRONG
+
+
+def test_the_facts_of_vllms_arguments_are_its_own() -> None:
+    said, facts = ask_vllm(VALUES), vllm_facts()
+    assert said == {
+        "arguments": sorted(facts.arguments),
+        "values": {**facts.values},
+        "quantizations": {**facts.quantizations},
+        "no_float16": [*facts.no_float16],
+    }
+    assert {*facts.attention_backends} <= {*ask_vllm(BACKENDS)}
 
 
 def test_the_facts_of_vllms_classes_are_its_own() -> None:

@@ -6,6 +6,7 @@ some 8 GiB once. Half an hour on two quiet cores: vLLM boots for a minute in eve
 
 import json
 import os
+import sys
 from collections.abc import Generator
 from contextlib import chdir
 from dataclasses import replace
@@ -17,9 +18,11 @@ import pytest
 from mathlete.competitions import competition
 from mathlete.kaggle_image import VLLM_LOCK, vllm_facts
 from mathlete.kernel import JOURNAL, read_facts
-from mathlete.problems import Problem, read_problems
+from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, rehearse_fault
+from mathlete.rehearsal.injections import engine
 from mathlete.rehearsal.vllm_faults import REAL_FAULTS
+from mathlete.sampling import read_samples
 from mathlete.submission import Build
 from submit.matrix import QUESTIONS
 from tests.conftest import POCKET_VAL, ROOT, CommandLine, make_once
@@ -71,6 +74,65 @@ def test_fifty_questions_are_answered_by_vllm(layout: str, version: str, build: 
     assert facts.engine["step"] == "vllm"
     assert (facts.engine["vllm"], str(facts.engine["torch"])[:5]) == (vllm_facts().version, "2.10.")
     print(json.dumps({"right": rehearsed.right, **dict(facts.engine), "seconds": rehearsed.seconds}))
+
+
+GREEDY: tuple[object, ...] = (
+    *("--engine", "vllm", "--n", 1, "--sampling.temperature", 0, "--sampling.max-tokens", 160),
+    *("--vllm.eager", "--vllm.kv-gib", 1, "--vllm.at-once", 8, "--vllm.max-model-len", 320, "--vllm.no-prefix-caching"),
+)
+"""The same words for build and evaluation."""
+RECORDING = """for sample in self.sampler.stream(problem, seeds=seeds, config=config):
+            with open("drawn.jsonl", "a") as file:
+                print(__import__("json").dumps(sample.to_json()), file=file)
+            yield sample
+        return"""
+"""Body of the engine's process that writes down what it draws."""
+Said = dict[str, tuple[str, int, str, str | None]]
+
+
+def read_said(file: Path) -> Said:
+    return {one.problem_id: (one.text, one.tokens, one.finish, one.answer) for one in read_samples(file)}
+
+
+@pytest.fixture(scope="module")
+def drawn_by_notebook(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> Said:
+    folder = tmp_path_factory.mktemp("greedy")
+    with chdir(folder):
+        assert submit("build", "--model", "pocket", "--names.owner", "mathlete-demo", *GREEDY).code == 0
+        build = Build.load(Path("runs/submit"))
+        rehearsed = rehearse(build, read_asked(30), real_settings(), folder=folder / "stage", fault=engine(RECORDING))
+    assert rehearsed.refusal is None
+    notebook = rehearsed.ended.folder / "notebook"
+    assert read_facts(notebook / JOURNAL).engine["step"] == "vllm"
+    said = read_said(notebook / "drawn.jsonl")
+    assert {line.id: line.votes for line in rehearsed.journal} == {
+        name: ((answer, 1),) if answer else () for name, (*_, answer) in said.items()
+    }
+    return said
+
+
+PYTHONS = {"MATHLETE_VLLM_PYTHON": vllm_facts().version, "MATHLETE_VLLM_NEWEST": ""}
+"""{what names the Python of an environment with vLLM: the version that it must have}."""
+
+
+@pytest.mark.parametrize("name", PYTHONS)
+def test_eval_draws_greedily_what_the_notebook_draws(
+    name: str, drawn_by_notebook: Said, workdir: Path, evaluate: CommandLine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (python := os.environ.get(name)):
+        pytest.skip(f"needs {name}, the Python of an environment with vLLM {PYTHONS[name]}")
+    # What else this project imports is behind vLLM's own packages.
+    (workdir / "behind").mkdir()
+    others = f"import sys\nsys.path += {[path for path in sys.path if path.endswith('site-packages')]!r}\n"
+    (workdir / "behind" / "sitecustomize.py").write_text(others)
+    monkeypatch.setattr(sys, "executable", python)
+    write_problems(workdir / "asked.jsonl", read_asked(30))
+    words = ("asked.jsonl", "--model", "pocket", "--run", "run", *GREEDY, "--json")
+    done = evaluate.process(*words, PYTHONPATH=f"{ROOT / 'src'}:{ROOT}:{workdir / 'behind'}")
+    facts = done.result
+    print(json.dumps(facts))
+    assert read_said(workdir / "run" / "samples.jsonl") == drawn_by_notebook
+    assert PYTHONS[name] in (workdir / "run" / "results.json").read_text()
 
 
 @pytest.mark.parametrize("name", REAL_FAULTS)

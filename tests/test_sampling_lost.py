@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from mathlete.temporary import TemporaryFolder
 
 PROBLEM = Problem(id="p", statement="What is 3 + 4?", gold="7")
 CONFIG = SamplingConfig(max_tokens=40)
-SamplingWorker = ray_engine._SamplingWorker
+SamplingWorker = ray_engine.SamplingWorker
 SAID = "3 + 4 is 7.\n</think>\n\n\\boxed{7}"
 
 
@@ -103,6 +103,9 @@ class FaultyWorker:
     def ready(self) -> bool:
         return True
 
+    def stop(self, keys: Sequence[int]) -> list[Sample]:
+        return []
+
     def draw(self, problem: Problem, index: int, seed: int, *_: Any) -> Any:
         faults = (self.folder / "faults").read_text().split()
         with (self.folder / "calls").open("a") as calls:
@@ -164,7 +167,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         patch.setenv("FAULTY_WORKER", str(folder))
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_AUTH_MODE", "disabled")  # its token would be in another home, as tests have
-        patch.setattr(ray_engine, "_SamplingWorker", FaultyWorker)
+        patch.setattr(ray_engine, "SamplingWorker", FaultyWorker)
         command = [sys.executable, "-m", "ray.scripts.scripts", *words, f"--temp-dir={place}"]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as head:
             while not (place / "ray_current_cluster").exists():
@@ -265,7 +268,7 @@ def test_a_worker_that_does_not_come_up_is_one_sentence(fault: str, message: str
 @pytest.mark.slow
 def test_a_worker_that_refuses_the_model_says_so(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     cluster.close()
-    monkeypatch.setattr(ray_engine, "_SamplingWorker", SamplingWorker)
+    monkeypatch.setattr(ray_engine, "SamplingWorker", SamplingWorker)
     settings = RaySettings(address=cluster.address, cpus=0.5)
     with pytest.raises(UserError, match=r"/nowhere") as caught:
         RaySampler(settings, source=ModelSource(name="x", location="/nowhere"))

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,41 @@ def test_an_early_stop_leaves_the_workers_to_the_next_problem(engine: RaySampler
     assert len(draw_samples(engine, PROBLEMS[4], 2, CONFIG)) == 2
     assert len(solution.samples) < 16
     assert time.monotonic() - started < 60
+
+
+def count_drawing(worker: Any) -> int:
+    return len(worker._drawing)
+
+
+@pytest.mark.slow
+def test_at_a_deadline_the_workers_tell_what_they_were_saying_and_answer(engine: RaySampler) -> None:
+    from mathlete.sampling.embedded.transformers_engine import open_transformers
+
+    seeds = {index: index for index in range(400)}
+    config = replace(CONFIG, timeout_s=2.0)
+    late = [one for one in engine.stream_all(PROBLEMS[5], seeds=seeds, config=config) if one.finish == "clock"]
+    assert 1 <= len(late) <= 8  # all that two workers draw at once
+    assert all(one.text and one.answer is None for one in late)
+    # Their workers are free at once: what was stopped goes on nowhere.
+    internals: Any = engine
+    while any(internals._ray.get([one.__ray_call__.remote(count_drawing) for one in internals._workers])):
+        time.sleep(0.1)
+    forced = {one.index: one.text for one in engine.force_answers(PROBLEMS[5], cut=late, max_tokens=16)}
+    with closing(open_transformers(find_model("pocket"))) as embedded:
+        whole = embedded.stream(PROBLEMS[5], seeds={one.index: one.seed for one in late}, config=CONFIG)
+        texts = {one.index: one.text for one in whole}
+        assert all(texts[one.index].startswith(one.text) for one in late)
+        tails = embedded.force_answers(PROBLEMS[5], cut=late, max_tokens=16)
+        assert forced == {one.index: one.text for one in tails}
+    # All of it on the clock of a question.
+    began = time.monotonic()
+    policy = Policy(n=400, stop="none", sampling=CONFIG, harvest=0.5)
+    solution = solve(PROBLEMS[5], sampler=engine, clock=RealClock(), policy=policy, timeout_s=6, thinking=True)
+    assert solution.ended == "time"
+    assert solution.unfinished
+    assert {one.index for one in solution.unfinished} <= {one.index for one in solution.voting if one.harvest}
+    assert solution.seconds <= 6.5
+    assert time.monotonic() - began < 30
 
 
 def test_settings_of_workers_are_checked() -> None:

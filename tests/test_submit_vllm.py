@@ -14,13 +14,17 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.kaggle_image import VLLM_KEPT, VLLM_LOCK, image_packages, vllm_facts, vllm_lock
 from mathlete.kernel.config import KernelConfig
+from mathlete.models.hardware import GPUS
+from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import VllmSettings
+from mathlete.solve import Policy
 from mathlete.submission.build import Build
 from mathlete.submission.contents import Contents
 from mathlete.submission.engine_choice import choose_engine, count_shared
 from mathlete.submission.metadata import KERNEL_FILE, VllmFrom
 from mathlete.submission.mounts import code_cells
 from mathlete.submission.notebook import notebook_text
+from mathlete.submission.vllm_fit import find_crowding
 from mathlete.submission.vllm_lock import (
     LockedPackage,
     Pin,
@@ -46,6 +50,9 @@ def model_of(folder: Path, **config: object) -> Path:
 
 W8A8: dict[str, object] = {"quantization_config": {"quant_method": "compressed-tensors"}}
 INT8: dict[str, object] = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
+CONTEXT: dict[str, object] = {"max_position_embeddings": 32768}
+YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+ODD: dict[str, object] = {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 1024}
 CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
     ("NvidiaTeslaT4", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
@@ -63,6 +70,28 @@ CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaL4", INT8, VllmSettings(tensor_parallel=4), "", "and be 1 for weights of bitsandbytes, got 4 for 1"),
     ("NvidiaH100", {}, VllmSettings(max_model_len=256), "", "must hold a prompt and a whole completion"),
     ("NvidiaH100", {}, VllmSettings(extra={"blocksize": "32"}), "", "must name arguments of vLLM"),
+    ("NvidiaH100", {}, VllmSettings(extra={"block_size": "abc"}), "", "block_size must be a whole number, got abc"),
+    ("NvidiaH100", {}, VllmSettings(extra={"block_size": "true"}), "", "block_size must be a whole number, got true"),
+    ("NvidiaH100", {}, VllmSettings(extra={"cpu_offload_gb": "1e999"}), "", "must be a number, got 1e999"),
+    ("NvidiaH100", {}, VllmSettings(extra={"enable_dbo": "True"}), "", "enable_dbo must be true or false, got True"),
+    ("NvidiaH100", {}, VllmSettings(extra={"moe_backend": "trtion"}), "", "moe_backend must be one of auto, triton"),
+    ("NvidiaH100", {}, VllmSettings(extra={"block_size": "32", "moe_backend": "triton"}), "vllm", ""),
+    ("NvidiaH100", {}, VllmSettings(extra={"quantization": "fp9"}), "", "got fp9, which it does not know"),
+    ("NvidiaTeslaT4", {}, VllmSettings(extra={"quantization": "mxfp4"}), "", "got mxfp4, which needs 8"),
+    ("NvidiaTeslaT4", {}, VllmSettings(extra={"quantization": "fp8"}), "vllm", ""),
+    ("NvidiaH100", {}, VllmSettings(extra={"data_parallel_size": "2"}), "", "more GPUs than the machine has"),
+    ("NvidiaL4", {}, VllmSettings(tensor_parallel=2, extra={"pipeline_parallel_size": "2"}), "vllm", ""),
+    ("NvidiaTeslaT4", {}, VllmSettings(attention_backend="FLASH_ATTN"), "", "for compute capability 7.5, got FLASH"),
+    ("NvidiaH100", {}, VllmSettings(attention_backend="FLASHATTN"), "", "for compute capability 9, got FLASHATTN"),
+    ("NvidiaL4", {}, VllmSettings(attention_backend="FLASHINFER"), "vllm", ""),
+    ("NvidiaTeslaT4", {}, VllmSettings(kv_gib=64), "", "--vllm.kv-gib must fit into a GPU of 15.0 GiB, got 64"),
+    ("NvidiaTeslaT4", {"model_type": "gemma2"}, VllmSettings(), "", "in float16, which t4 has alone, got gemma2"),
+    ("NvidiaL4", {"model_type": "gemma2"}, VllmSettings(), "vllm", ""),
+    ("NvidiaH100", CONTEXT, VllmSettings(max_model_len=65536), "", "within the model's context, got 65536 of 32768"),
+    ("NvidiaH100", {**CONTEXT, "rope_scaling": YARN}, VllmSettings(max_model_len=65536), "vllm", ""),
+    # Three GPUs would divide its heads, and neither its key-value heads nor its feed-forward layers.
+    ("NvidiaL4", {**CONTEXT, **ODD}, VllmSettings(tensor_parallel=3), "", "must divide the model's attention heads"),
+    ("NvidiaL4", {**CONTEXT, **ODD}, VllmSettings(), "vllm", ""),
 ]
 
 
@@ -93,6 +122,39 @@ def test_the_engine_is_chosen_by_machine_and_model_and_says_why(
 def test_weights_that_vllm_cannot_split_must_fit_into_one_gpu(tmp_path: Path) -> None:
     for config, shared in (({}, 4), (INT8, 1), ({"num_attention_heads": 6}, 3)):
         assert count_shared(CONFIG, "NvidiaL4", model_of(tmp_path, **config)) == shared
+
+
+LLAMA_70B: dict[str, object] = {
+    **{"num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8, "hidden_size": 8192},
+    "max_position_embeddings": 131072,
+}
+WINDOWS: dict[str, object] = {**LLAMA_70B, "sliding_window": 4096}
+CROWDED = [
+    # config, vLLM's settings, GPUs, GiB of weights, what is said
+    (LLAMA_70B, VllmSettings(), 1, 66, "40,960 tokens, 12.5 GiB, where 5.7 are left"),
+    (LLAMA_70B, VllmSettings(kv_dtype="fp8"), 1, 66, "40,960 tokens, 6.2 GiB"),
+    (LLAMA_70B, VllmSettings(), 2, 66, ""),
+    (LLAMA_70B, VllmSettings(max_model_len=16384), 1, 66, ""),
+    (LLAMA_70B, VllmSettings(kv_gib=1), 2, 66, "where 1.0 are left"),
+    ({**WINDOWS, "use_sliding_window": False}, VllmSettings(), 1, 66, "40,960 tokens, 12.5 GiB"),
+    # Of layers that keep a window, or other things than keys and values, nothing is known here.
+    (WINDOWS, VllmSettings(), 1, 66, ""),
+    ({**LLAMA_70B, "kv_lora_rank": 512}, VllmSettings(), 1, 66, ""),
+    ({**LLAMA_70B, "layer_types": ["full_attention", "linear_attention"]}, VllmSettings(), 1, 66, ""),
+    ({"num_hidden_layers": "many"}, VllmSettings(), 1, 66, ""),
+]
+
+
+@pytest.mark.parametrize(("model", "vllm", "shared", "gib", "says"), CROWDED)
+def test_a_context_that_has_no_room_beside_the_weights_is_refused(
+    model: dict[str, object], vllm: VllmSettings, shared: int, gib: int, says: str
+) -> None:
+    config = replace(CONFIG, vllm=vllm, policy=Policy(sampling=SamplingConfig(max_tokens=32768)))
+    refused = find_crowding(config, gpu=GPUS["h100"], shared=shared, weights=gib * 2**30, model=model)
+    assert bool(refused) == bool(says)
+    if refused is not None:
+        assert says in str(refused.value)
+        assert refused.cure
 
 
 def test_the_lock_is_of_this_vllm_and_leaves_the_images_torch_alone() -> None:

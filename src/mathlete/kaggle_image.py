@@ -51,6 +51,14 @@ class VllmFacts:
     version: str
     arguments: Collection[str]
     """Names of its engine's arguments."""
+    values: Mapping[str, str | Sequence[object]]
+    """{argument: bool, int or float, or the words that it may be}; of others anything is taken."""
+    quantizations: Mapping[str, float]
+    """{how it can hold weights: compute capability from which it has kernels}."""
+    attention_backends: Mapping[str, Sequence[float | None]]
+    """{its name of attention kernels: least and most compute capability}."""
+    no_float16: Collection[str]
+    """Kinds of model, by `model_type`, that it refuses in float16, which GPUs before 8.0 need."""
     architectures: Collection[str]
     """Kinds of model that it serves, by the word in their config.json."""
     adapted: Collection[str]

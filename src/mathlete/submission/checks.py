@@ -15,6 +15,7 @@ from mathlete.submission.metadata import DOWNLOADS, KERNEL_FILE
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
 from mathlete.submission.release import check_release
+from mathlete.submission.vllm_fit import find_crowding
 from mathlete.submission.vllm_wheels import check_wheels
 from mathlete.submission.weights import formats_of, list_needed, name_storage
 from mathlete.submission.wheelhouse import verify, verify_sums
@@ -142,6 +143,12 @@ def _sizes(build: Build) -> Iterator[Refusal]:
         yield Refusal(
             rule=rule, value=f"{weights / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
         )
+    elif gpu is not None and build.config.engine == "vllm":
+        crowded = find_crowding(
+            build.config, gpu=gpu, shared=shared, weights=weights, model=read_json(build.model / "config.json")
+        )
+        if crowded is not None:
+            yield refusal_of(crowded)
     total = (0 if build.mounted else weights) + sum(path.stat().st_size for path in build.wheels.glob("*.whl"))
     if total > _DATASET_BYTES:
         rule = "uploads must stay below the private quota of 100 GiB"

@@ -4,21 +4,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from mathlete.errors import UserError, nearest
+from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.runs import read_json
 from mathlete.sampling.served import read_shares
+from mathlete.submission.vllm_fit import find_wrong_setting
 from mathlete.submission.weights import formats_of, name_storage
 
 EngineWord = Literal["auto", "vllm", "embedded"]
 """auto: vLLM where it serves; embedded: the own decode loop, `--engine transformers` of the evaluation."""
 _LEAST = 7.0
 """Compute capability from which vLLM's wheels have kernels (docs.vllm.ai, "GPU", "Requirements", of 0.14)."""
-_ATTENTION_FP8 = 8.9
-"""Compute capability from which a cache of 8-bit floating-point numbers has kernels: Ada, Hopper, Blackwell."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,32 +66,7 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
         others = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(gpu.capability)]
         cure = f"export as {' or '.join(others)}, or {embedded}"
         return UserError("vLLM must have a kernel for the weights", value=f"{stored} on {gpu.capability:g}", cure=cure)
-    return find_wrong_setting(config, gpu=gpu, machine=machine, heads=read_shares(settings))
-
-
-def find_wrong_setting(config: KernelConfig, *, gpu: Device, machine: str, heads: int | None) -> UserError | None:
-    """Return what is wrong with vLLM's settings for a machine; None where nothing is."""
-    vllm, facts = config.vllm, vllm_facts()
-    for name in vllm.extra:
-        if name not in facts.arguments:
-            rule = f"--vllm.extra must name arguments of vLLM {facts.version}"
-            return UserError(rule, value=name, cure=nearest(name, [*facts.arguments]))
-    count = count_gpus(machine)
-    shared = vllm.choose_parallel(gpus=count, heads=heads)
-    if shared > count:
-        rule = "--vllm.tensor-parallel must not be more than the machine's GPUs"
-        return UserError(rule, value=f"{shared} of {count}", cure="leave it out for all of them")
-    if heads is not None and heads % shared:
-        rule = "--vllm.tensor-parallel must divide the model's attention heads, and be 1 for weights of bitsandbytes"
-        return UserError(rule, value=f"{shared} for {heads}", cure="leave it out")
-    if vllm.kv_dtype.startswith("fp8") and (gpu.capability or 0) < _ATTENTION_FP8:
-        rule = f"--vllm.kv-dtype {vllm.kv_dtype} needs compute capability {_ATTENTION_FP8:g} or later"
-        return UserError(rule, value=f"{gpu.capability:g}", cure="leave it out")
-    room = config.policy.longest_tokens
-    if vllm.max_model_len is not None and vllm.max_model_len <= room:
-        rule = "--vllm.max-model-len must hold a prompt and a whole completion"
-        return UserError(rule, value=f"{vllm.max_model_len} for completions of {room}", cure="leave it out")
-    return None
+    return find_wrong_setting(config, gpu=gpu, gpus=count_gpus(machine), model=settings)
 
 
 def count_gpus(machine: str) -> int:

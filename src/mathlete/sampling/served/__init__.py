@@ -16,7 +16,7 @@ from mathlete.sampling.served.openai_engine import OpenAISampler, ServerSettings
 from mathlete.sampling.served.ray_cluster import join_cluster
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
 from mathlete.sampling.served.vllm_engine import VllmSampler
-from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
+from mathlete.sampling.served.vllm_settings import VllmSettings, read_longest, read_shares
 
 __all__ = [
     "OpenAISampler",
@@ -26,5 +26,6 @@ __all__ = [
     "VllmSampler",
     "VllmSettings",
     "join_cluster",
+    "read_longest",
     "read_shares",
 ]

@@ -5,12 +5,13 @@ same seeds by whichever worker is free: nothing is lost, and no sample counts tw
 so the same seed gives the same sample on any worker of the same kind of hardware.
 """
 
+import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ from mathlete.sampling import Continuing, Sample, SamplingConfig
 from mathlete.sampling.continuing import Cancel
 from mathlete.sampling.served.loop import explain_closed
 from mathlete.sampling.served.ray_cluster import describe, find_cause, is_death, join_cluster
+from mathlete.sampling.served.ray_worker import SamplingWorker
 from mathlete.text import quote
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ _TRIES = 3
 """Tries at a sample of which a worker's own error makes nothing; one that dies with its worker is drawn as often as it
 takes, within the patience."""
 _LOOK_S = 0.1
+_STOP_S = 5.0
+"""In which the workers must tell what the samples that are stopped have said; one that is gone tells nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,58 +68,6 @@ class RaySettings:
         )
 
 
-class _SamplingWorker:
-    """The actor: the embedded engine in a process of the cluster."""
-
-    def __init__(
-        self, source: ModelSource, precision: Precision, dtype: str, threads: int | None, instruction: str
-    ) -> None:
-        from mathlete.sampling.embedded import open_transformers
-
-        self._refusal: UserError | None = None
-        """Why there is no model. Of an actor that is not made, Ray tells a traceback, and no error."""
-        try:
-            prompts = replace(load_prompt_format(source), instruction=instruction)
-            self._sampler = open_transformers(
-                source, precision=precision, dtype=dtype, threads=threads, prompts=prompts
-            )
-        except UserError as error:
-            self._refusal = error
-
-    def draw(
-        self, problem: Problem, index: int, seed: int, config: SamplingConfig, said: str, until_code: bool
-    ) -> Sample:
-        """Return one sample. Many calls run at once in threads and share the engine's batch."""
-        self.ready()
-        results: SimpleQueue[Sample | Exception] = SimpleQueue()
-        cancel = self._sampler.begin(
-            problem,
-            seeds={index: seed},
-            # The order among all samples is the shared queue's: a worker begins what it is given.
-            config=replace(config, enough=None),
-            results=results,
-            said=said,
-            until_code=until_code,
-        )
-        try:
-            result = results.get()
-        finally:
-            cancel()
-        if isinstance(result, Exception):
-            raise result
-        return result
-
-    def ready(self) -> bool:
-        """Return True once the model is loaded.
-
-        Raises:
-            UserError: it cannot be.
-        """
-        if self._refusal is not None:
-            raise self._refusal
-        return True
-
-
 @dataclass(eq=False)
 class _Group:
     """The samples of one call of `begin`."""
@@ -126,9 +78,8 @@ class _Group:
     said: str = ""
     until_code: bool = False
     cancelled: bool = False
-
-    def cancel(self) -> None:
-        self.cancelled = True
+    drawing: "dict[int, _Call]" = field(default_factory=dict)
+    """{key: the call} of those that a worker has."""
 
 
 @dataclass(eq=False)
@@ -138,7 +89,11 @@ class _Call:
     group: _Group
     index: int
     seed: int
+    key: int
+    """Its number among all calls of the sampler."""
     worker: int = -1
+    stopped: bool = False
+    """Whether its worker was told that it is over."""
     failures: int = 0
     """Tries that ended with an error of the worker's own."""
 
@@ -172,15 +127,16 @@ class RaySampler(Continuing):
         instruction = self.prompts.instruction
         self._settings, self._on_lost = settings, on_lost
         self._ray = join_cluster(settings.address)
-        actor: Any = self._ray.remote(_SamplingWorker).options(
+        actor: Any = self._ray.remote(SamplingWorker).options(
             num_cpus=settings.cpus,
             num_gpus=settings.gpus,
             max_restarts=-1,
-            max_concurrency=settings.at_once,
+            max_concurrency=settings.at_once + 1,  # one that stops the others
         )
         self._workers = [actor.remote(source, precision, dtype, threads, instruction) for _ in range(settings.workers)]
         self._wait_ready()
         self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
+        self._keys = itertools.count()
         self._closed = False
         self._down: set[int] = set()
         """Workers that are being started anew."""
@@ -226,8 +182,32 @@ class RaySampler(Continuing):
             raise explain_closed()
         group = _Group(problem=problem, config=config, results=results, said=said, until_code=until_code)
         for index, seed in seeds.items():
-            self._inbox.put(_Call(group=group, index=index, seed=seed))
-        return group.cancel
+            self._inbox.put(_Call(group=group, index=index, seed=seed, key=next(self._keys)))
+        return lambda: self._cancel(group)
+
+    def _cancel(self, group: _Group) -> list[Sample]:
+        """Have the workers end what they draw of a group; return what that has said until now."""
+        if group.cancelled:
+            return []
+        group.cancelled = True
+        told: list[Sample] = []
+        # A worker that is gone, or a cluster, has said nothing.
+        with suppress(Exception):
+            asked = self._stop([*group.drawing.values()])
+            done, _ = self._ray.wait(asked, num_returns=len(asked), timeout=_STOP_S) if asked else ([], [])
+            for reference in done:
+                with suppress(Exception):
+                    told += self._ray.get(reference)
+        return told
+
+    def _stop(self, calls: Sequence[_Call]) -> "list[ObjectRef[list[Sample]]]":
+        """Tell the workers that these calls are over; return what they will have said."""
+        keys: dict[int, list[int]] = {}
+        for call in calls:
+            if not call.stopped:
+                call.stopped = True
+                keys.setdefault(call.worker, []).append(call.key)
+        return [self._workers[worker].stop.remote(some) for worker, some in keys.items()]
 
     def close(self) -> None:
         """End the workers, and leave the cluster, which ends where it was started here; streams still waiting raise.
@@ -268,9 +248,8 @@ class RaySampler(Continuing):
 
     def _advance(self, waiting: deque[_Call], running: "dict[ObjectRef[Sample], _Call]") -> None:
         self._hand_out(waiting, running)
-        for reference in [ref for ref, call in running.items() if call.group.cancelled]:
-            # An actor's call that has begun cannot be stopped; its sample is dropped when it ends.
-            self._ray.cancel(reference)
+        # Of those that were handed out while their group was cancelled.
+        self._stop([call for call in running.values() if call.group.cancelled])
         # A short wait, because new calls and cancellations come while workers draw.
         done, _ = self._ray.wait([*running], num_returns=1, timeout=_LOOK_S) if running else ([], [])
         for reference in done:
@@ -319,13 +298,16 @@ class RaySampler(Continuing):
             load[call.worker] += 1
             draw = self._workers[call.worker].draw
             group = call.group
-            arguments = (group.problem, call.index, call.seed, group.config, group.said, group.until_code)
+            arguments = (group.problem, call.index, call.seed, group.config, group.said, group.until_code, call.key)
+            call.stopped = False
+            group.drawing[call.key] = call
             running[draw.remote(*arguments)] = call
             waiting.popleft()
 
     def _settle(self, call: _Call, reference: "ObjectRef[Sample]") -> bool:
         """Pass the result on; return False where the try was lost and the sample must be drawn again."""
         results = call.group.results
+        call.group.drawing.pop(call.key, None)
         try:
             sample = self._ray.get(reference)
             if not isinstance(sample, Sample):

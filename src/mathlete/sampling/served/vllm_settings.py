@@ -7,6 +7,7 @@
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,10 @@ KV_DTYPES = ("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2")
 PROMPT_ROOM = 8192
 """Tokens of a context beyond the cap on a completion: for the prompt, and what programs print."""
 _CPU_KV_GIB = 2.0
+_MOST_GIB = 2**20
+"""Beyond any machine."""
+_PLAIN_ROPE = ("su", "longrope", "llama3")
+"""Ways to stretch positions whose `max_position_embeddings` has the factor in it."""
 _NAMED = {
     "tensor_parallel_size": "tensor-parallel",
     "gpu_memory_utilization": "gpu-memory-utilization",
@@ -70,6 +75,15 @@ class VllmSettings:
         usual = vars(VllmSettings())
         return [name for name, value in vars(self).items() if value != usual[name]]
 
+    def read_extra(self) -> dict[str, object]:
+        """Return the values that the words of `extra` stand for: JSON where they are any, else text.
+
+        >>> words = {"block_size": "32", "enable_expert_parallel": "true", "moe_backend": "triton"}
+        >>> VllmSettings(extra=words).read_extra()
+        {'block_size': 32, 'enable_expert_parallel': True, 'moe_backend': 'triton'}
+        """
+        return {name: _read_value(word) for name, word in self.extra.items()}
+
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
         share, context = self.gpu_memory_utilization, self.max_model_len
@@ -81,7 +95,12 @@ class VllmSettings:
                 "at least 1",
             ),
             ("gpu-memory-utilization", share, 0 < share <= 1, "above 0, at most 1"),
-            ("kv-gib", self.kv_gib, self.kv_gib is None or self.kv_gib > 0, "above 0"),
+            (
+                "kv-gib",
+                self.kv_gib,
+                self.kv_gib is None or 0 < self.kv_gib <= _MOST_GIB,
+                f"above 0, at most {_MOST_GIB}",
+            ),
             ("kv-dtype", self.kv_dtype, self.kv_dtype in KV_DTYPES, f"one of {', '.join(KV_DTYPES)}"),
             ("max-model-len", context, context is None or context >= 2, "at least 2"),
             ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
@@ -134,40 +153,73 @@ class VllmSettings:
             "enforce_eager": self.eager,
             "enable_prefix_caching": self.prefix_caching,
             **kernels,
-            **read_values(self.extra),
+            **self.read_extra(),
         }
 
 
 def read_shares(config: Mapping[str, object]) -> int | None:
     """Return what the number of GPUs that share a model must divide; None: not known.
 
-    That is its attention heads; 1 for weights of bitsandbytes, which vLLM cannot split (0.19.1,
-    bitsandbytes_loader.py).
+    Each GPU has as many attention heads and columns of a feed-forward layer, and each key-value head is on one, or on
+    equally many. 1 for weights of bitsandbytes, which vLLM cannot split (0.19.1, bitsandbytes_loader.py).
 
     >>> read_shares({"num_attention_heads": 28}), read_shares({"text_config": {"num_attention_heads": 8}})
     (28, 8)
     >>> read_shares({"num_attention_heads": 28, "quantization_config": {"quant_method": "bitsandbytes"}})
     1
+    >>> read_shares({"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 512})
+    2
     """
     how, text = config.get("quantization_config"), config.get("text_config")
     if isinstance(how, Mapping) and how.get("quant_method") == "bitsandbytes":
         return 1
-    heads = (text if isinstance(text, Mapping) else config).get("num_attention_heads")
-    return heads if isinstance(heads, int) else None
+    shape = text if isinstance(text, Mapping) else config
+    heads, keys = shape.get("num_attention_heads"), shape.get("num_key_value_heads")
+    if not isinstance(heads, int) or heads < 1:
+        return None
+    columns = [shape.get(name) for name in ("intermediate_size", "moe_intermediate_size")]
+    shared = math.gcd(heads, *(one for one in columns if isinstance(one, int)))
+    if not isinstance(keys, int) or keys < 1:
+        return shared
+    counts = [count for count in range(1, shared + 1) if shared % count == 0]
+    fit = {count for count in counts if keys % count == 0 or count % keys == 0}
+    return max(most for most in counts if all(most % count or count in fit for count in counts))
 
 
-def read_values(words: Mapping[str, str]) -> dict[str, object]:
-    """Return the values that words stand for: JSON where they are any, else text.
+def read_longest(config: Mapping[str, object]) -> int | None:
+    """Return the longest context that vLLM takes of a model, by its config.json; None: not known.
 
-    >>> read_values({"block_size": "32", "enable_expert_parallel": "true", "moe_backend": "triton"})
-    {'block_size': 32, 'enable_expert_parallel': True, 'moe_backend': 'triton'}
+    As `_get_and_verify_max_len` of 0.19.1 has it (config/model.py), which stretches positions by their own factor.
+
+    >>> read_longest({"max_position_embeddings": 32768})
+    32768
+    >>> yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    >>> read_longest({"max_position_embeddings": 40960, "rope_scaling": yarn})
+    131072
     """
-    return {name: _read_value(word) for name, word in words.items()}
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, Mapping) else config
+    known = [text.get(name) for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")]
+    numbers = [one for one in known if isinstance(one, int)]
+    own = text.get("model_max_length")
+    longest: float | None = own if isinstance(own, int) and own else min(numbers, default=None)
+    rope = text.get("rope_parameters") or text.get("rope_scaling")
+    if longest is None or not isinstance(rope, Mapping) or "gemma3" in str(text.get("model_type")):
+        return longest if longest is None else int(longest)
+    parts = [one for one in rope.values() if isinstance(one, Mapping)] or [rope]
+    factor = 1.0
+    for part in parts:
+        kind, original = part.get("rope_type", part.get("type")), part.get("original_max_position_embeddings")
+        if kind not in _PLAIN_ROPE:
+            factor = float(part.get("factor") or factor)
+        if kind == "yarn" and isinstance(original, int):
+            longest = original
+    return int(longest * factor)
 
 
 def _read_value(word: str) -> object:
     try:
         value: object = json.loads(word)
-    except ValueError:
+    except (ValueError, RecursionError):
         return word
     return value

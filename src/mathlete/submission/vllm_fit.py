@@ -1,0 +1,190 @@
+"""Whether vLLM takes its settings on a machine of Kaggle's, and the model with them, before anything is pushed.
+
+What is refused here would end every step of vLLM's on Kaggle, or its first one. The facts are those of data/vllm.json.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from mathlete.errors import UserError, nearest
+from mathlete.kaggle_image import vllm_facts
+from mathlete.kernel import KernelConfig
+from mathlete.models import Device
+from mathlete.sampling.served import VllmSettings, read_longest, read_shares
+
+_ATTENTION_FP8 = 8.9
+"""Compute capability from which a cache of 8-bit floating-point numbers has kernels: Ada, Hopper, Blackwell."""
+_PROCESSES = ("pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size", "nnodes")
+"""Arguments that take as many times more GPUs each."""
+_OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list")
+"""Words of a config.json by which layers keep other than all keys and values of a sample."""
+_LEAVE_OUT = "leave it out"
+
+
+def find_wrong_setting(
+    config: KernelConfig, *, gpu: Device, gpus: int, model: Mapping[str, object]
+) -> UserError | None:
+    """Return what is wrong with vLLM's settings for a machine and a model; None where nothing is.
+
+    Args:
+        config: how the notebook answers.
+        gpu: the machine's kind.
+        gpus: how many it has.
+        model: the model's config.json.
+    """
+    checks = (
+        _check_extra(config.vllm, gpu=gpu),
+        _check_shares(config.vllm, gpus=gpus, heads=read_shares(model)),
+        _check_kernels(config.vllm, gpu=gpu),
+        _check_type(gpu, model=model),
+        _check_context(config, model=model),
+    )
+    return next((wrong for check in checks for wrong in check), None)
+
+
+def _check_extra(vllm: VllmSettings, *, gpu: Device) -> Iterator[UserError]:
+    facts, values = vllm_facts(), vllm.read_extra()
+    for name, value in values.items():
+        if name not in facts.arguments:
+            rule = f"--vllm.extra must name arguments of vLLM {facts.version}"
+            yield UserError(rule, value=name, cure=nearest(name, [*facts.arguments]))
+        elif not _suits(value, kind := facts.values.get(name, "")):
+            rule = f"--vllm.extra {name} must be {_describe(kind)}"
+            cure = nearest(str(value), [*map(str, kind)]) if not isinstance(kind, str) else _LEAVE_OUT
+            yield UserError(rule, value=vllm.extra[name], cure=cure)
+    how = values.get("quantization")
+    if how is None:
+        return
+    if (least := facts.quantizations.get(str(how), math.inf)) > (gpu.capability or 0):
+        known = [name for name, needed in facts.quantizations.items() if needed <= (gpu.capability or 0)]
+        needs = f"which needs {least:g}" if least < math.inf else "which it does not know"
+        rule = f"vLLM {facts.version} must have kernels for --vllm.extra quantization on {gpu.capability:g}"
+        yield UserError(rule, value=f"{how}, {needs}", cure=f"{nearest(str(how), known)}; or {_LEAVE_OUT}")
+
+
+def _suits(value: object, kind: object) -> bool:
+    if isinstance(kind, list):
+        return value in kind
+    match kind:
+        case "bool":
+            return isinstance(value, bool)
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool)
+        case "float":
+            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return True
+
+
+def _describe(kind: object) -> str:
+    if isinstance(kind, list):
+        return f"one of {', '.join(map(str, kind))}"
+    return {"bool": "true or false", "int": "a whole number", "float": "a number"}[str(kind)]
+
+
+def _check_shares(vllm: VllmSettings, *, gpus: int, heads: int | None) -> Iterator[UserError]:
+    shared = vllm.choose_parallel(gpus=gpus, heads=heads)
+    if shared > gpus:
+        rule = "--vllm.tensor-parallel must not be more than the machine's GPUs"
+        yield UserError(rule, value=f"{shared} of {gpus}", cure="leave it out for all of them")
+    if heads is not None and heads % shared:
+        rule = (
+            "--vllm.tensor-parallel must divide the model's attention heads and layers, and be 1 for weights of "
+            "bitsandbytes"
+        )
+        yield UserError(rule, value=f"{shared} for {heads}", cure=_LEAVE_OUT)
+    for name in _PROCESSES:
+        times = vllm.read_extra().get(name, 1)
+        if isinstance(times, int) and times * shared > gpus:
+            rule = "--vllm.extra must not ask for more GPUs than the machine has"
+            value = f"{name} {times}, each with {shared}, of {gpus}"
+            yield UserError(rule, value=value, cure=f"{_LEAVE_OUT}, or give a smaller --vllm.tensor-parallel")
+
+
+def _check_kernels(vllm: VllmSettings, *, gpu: Device) -> Iterator[UserError]:
+    facts, capability = vllm_facts(), gpu.capability or 0
+    if vllm.kv_dtype.startswith("fp8") and capability < _ATTENTION_FP8:
+        rule = f"--vllm.kv-dtype {vllm.kv_dtype} needs compute capability {_ATTENTION_FP8:g} or later"
+        yield UserError(rule, value=f"{capability:g}", cure=_LEAVE_OUT)
+    if vllm.attention_backend != "auto":
+        least, most = facts.attention_backends.get(vllm.attention_backend, (math.inf, None))
+        if not (least or 0) <= capability <= (most or math.inf):
+            known = [
+                name
+                for name, (least, most) in facts.attention_backends.items()
+                if (least or 0) <= capability <= (most or math.inf)
+            ]
+            rule = (
+                f"--vllm.attention-backend must be one of vLLM {facts.version}'s for compute capability {capability:g}"
+            )
+            yield UserError(rule, value=vllm.attention_backend, cure=nearest(vllm.attention_backend, known))
+    if vllm.kv_gib is not None and vllm.kv_gib > gpu.memory_gib:
+        rule = f"--vllm.kv-gib must fit into a GPU of {gpu.memory_gib:.1f} GiB"
+        yield UserError(rule, value=f"{vllm.kv_gib:g}", cure="leave it out for what the weights leave")
+
+
+def _check_type(gpu: Device, *, model: Mapping[str, object]) -> Iterator[UserError]:
+    text = model.get("text_config")
+    kinds = [one.get("model_type") for one in (model, text) if isinstance(one, Mapping)]
+    if gpu.dtype == "float16" and (kind := next((one for one in kinds if one in vllm_facts().no_float16), None)):
+        rule = f"vLLM {vllm_facts().version} must serve the kind of model in float16, which {gpu.name} has alone"
+        yield UserError(rule, value=str(kind), cure="choose a machine of compute capability 8 or later")
+
+
+def _check_context(config: KernelConfig, *, model: Mapping[str, object]) -> Iterator[UserError]:
+    vllm, room, longest = config.vllm, config.policy.longest_tokens, read_longest(model)
+    if vllm.max_model_len is not None and vllm.max_model_len <= room:
+        rule = "--vllm.max-model-len must hold a prompt and a whole completion"
+        yield UserError(rule, value=f"{vllm.max_model_len} for completions of {room}", cure=_LEAVE_OUT)
+    if vllm.max_model_len is not None and longest is not None and vllm.max_model_len > longest:
+        rule = "--vllm.max-model-len must be within the model's context"
+        yield UserError(rule, value=f"{vllm.max_model_len} of {longest}", cure=_LEAVE_OUT)
+
+
+def find_crowding(
+    config: KernelConfig, *, gpu: Device, shared: int, weights: int, model: Mapping[str, object]
+) -> UserError | None:
+    """Return why not even one sample of the whole context has room beside the weights; None where it may have.
+
+    Args:
+        config: how the notebook answers.
+        gpu: what the model is on.
+        shared: how many GPUs share it.
+        weights: their bytes.
+        model: the model's config.json. Nothing is said of layers that keep other than all keys and values.
+    """
+    vllm, token = config.vllm, _count_token_bytes(model, config.vllm, shared=shared)
+    tokens = vllm.choose_context(context=read_longest(model) or 2**31, max_tokens=config.policy.longest_tokens)
+    left = vllm.gpu_memory_utilization * gpu.memory - weights / shared
+    left = left if vllm.kv_gib is None else vllm.kv_gib * 2**30
+    if token is None or tokens is None or tokens * token <= left:
+        return None
+    most = max(0, int(left // token))
+    value = f"{tokens:,} tokens, {tokens * token / 2**30:.1f} GiB, where {max(0.0, left) / 2**30:.1f} are left"
+    return UserError(
+        "the keys and values of a whole context must fit beside the weights in vLLM",
+        value=value,
+        cure=f"build with --sampling.max-tokens {most // 2} --vllm.max-model-len {most}, with more GPUs or fewer bits"
+        if most > 2
+        else "export with fewer bits, take a smaller model, or leave --vllm.kv-gib out",
+    )
+
+
+def _count_token_bytes(model: Mapping[str, object], vllm: VllmSettings, *, shared: int) -> int | None:
+    """Return the bytes of one token's keys and values on each GPU; None where they are not those of a plain decoder."""
+    inner = model.get("text_config")
+    text = inner if isinstance(inner, Mapping) else model
+    kinds, windows = text.get("layer_types"), text.get("sliding_window") and text.get("use_sliding_window") is not False
+    others = {*map(str, kinds)} - {"full_attention"} if isinstance(kinds, list) else ()
+    if windows or others or any(text.get(name) for name in _OTHER_CACHES):
+        return None
+    named = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size", "head_dim")
+    layers, heads, keys, hidden, width = (text.get(name) for name in named)
+    if not isinstance(layers, int) or not isinstance(heads, int) or heads < 1:
+        return None
+    keys = keys if isinstance(keys, int) and keys > 0 else heads
+    if not isinstance(width, int):
+        if not isinstance(hidden, int):
+            return None
+        width = hidden // heads
+    size = 1 if vllm.kv_dtype.startswith("fp8") else 2
+    return 2 * layers * max(1, keys // shared) * width * size
