@@ -392,7 +392,12 @@ def test_numbers_that_are_none_do_not_break_the_reader(tmp_path: Path, open_repo
 
 def test_a_forced_answer_stands_behind_the_text_and_is_marked(tmp_path: Path, open_report: Callable[..., Any]) -> None:
     forced = {"text": "\n</think>\n\n\\boxed{9} " + EVIL, "answer": "9", "tokens": 2, "finish": "boxed", "seconds": 0.1}
-    cut: dict[str, Any] = {"answer": None, "text": "we add", "finish": "length", "harvest": Harvest.from_json(forced, where="here")}
+    cut: dict[str, Any] = {
+        "answer": None,
+        "text": "we add",
+        "finish": "length",
+        "harvest": Harvest.from_json(forced, where="here"),
+    }
     drawn = [(problem("a"), [cut, {"answer": "7", "text": "It is 7."}])]
     page = open_report(write_report([record(tmp_path / "run", drawn)], out=tmp_path / "report.html"))
     page.click("#detail .samples button:nth-child(1)")
