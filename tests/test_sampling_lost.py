@@ -23,11 +23,11 @@ from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.sampling.served import ray_engine
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
+from mathlete.sampling.served.ray_worker import SamplingWorker
 from mathlete.temporary import TemporaryFolder
 
 PROBLEM = Problem(id="p", statement="What is 3 + 4?", gold="7")
 CONFIG = SamplingConfig(max_tokens=40)
-SamplingWorker = ray_engine.SamplingWorker
 SAID = "3 + 4 is 7.\n</think>\n\n\\boxed{7}"
 
 
