@@ -22,7 +22,8 @@ from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, rehearse_fault
 from mathlete.rehearsal.injections import engine
 from mathlete.rehearsal.vllm_faults import REAL_FAULTS
-from mathlete.sampling import read_samples
+from mathlete.sampling import Sample, read_samples
+from mathlete.scoring import EvalRun
 from mathlete.submission import Build
 from submit.matrix import QUESTIONS
 from tests.conftest import POCKET_VAL, ROOT, CommandLine, make_once
@@ -87,15 +88,16 @@ RECORDING = """for sample in self.sampler.stream(problem, seeds=seeds, config=co
             yield sample
         return"""
 """Body of the engine's process that writes down what it draws."""
-Said = dict[str, tuple[str, int, str, str | None]]
+Said = dict[str, tuple[str, int, str]]
+Votes = dict[str, tuple[tuple[str, int], ...]]
 
 
-def read_said(file: Path) -> Said:
-    return {one.problem_id: (one.text, one.tokens, one.finish, one.answer) for one in read_samples(file)}
+def read_said(samples: list[Sample]) -> Said:
+    return {one.problem_id: (one.text, one.tokens, one.finish) for one in samples}
 
 
 @pytest.fixture(scope="module")
-def drawn_by_notebook(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> Said:
+def drawn_by_notebook(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> tuple[Said, Votes]:
     folder = tmp_path_factory.mktemp("greedy")
     with chdir(folder):
         assert submit("build", "--model", "pocket", "--names.owner", "mathlete-demo", *GREEDY).code == 0
@@ -104,11 +106,7 @@ def drawn_by_notebook(tmp_path_factory: pytest.TempPathFactory, submit: CommandL
     assert rehearsed.refusal is None
     notebook = rehearsed.ended.folder / "notebook"
     assert read_facts(notebook / JOURNAL).engine["step"] == "vllm"
-    said = read_said(notebook / "drawn.jsonl")
-    assert {line.id: line.votes for line in rehearsed.journal} == {
-        name: ((answer, 1),) if answer else () for name, (*_, answer) in said.items()
-    }
-    return said
+    return read_said(read_samples(notebook / "drawn.jsonl")), {line.id: line.votes for line in rehearsed.journal}
 
 
 PYTHONS = {"MATHLETE_VLLM_PYTHON": vllm_facts().version, "MATHLETE_VLLM_NEWEST": ""}
@@ -117,7 +115,11 @@ PYTHONS = {"MATHLETE_VLLM_PYTHON": vllm_facts().version, "MATHLETE_VLLM_NEWEST":
 
 @pytest.mark.parametrize("name", PYTHONS)
 def test_eval_draws_greedily_what_the_notebook_draws(
-    name: str, drawn_by_notebook: Said, workdir: Path, evaluate: CommandLine, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    drawn_by_notebook: tuple[Said, Votes],
+    workdir: Path,
+    evaluate: CommandLine,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     if not (python := os.environ.get(name)):
         pytest.skip(f"needs {name}, the Python of an environment with vLLM {PYTHONS[name]}")
@@ -129,10 +131,15 @@ def test_eval_draws_greedily_what_the_notebook_draws(
     write_problems(workdir / "asked.jsonl", read_asked(30))
     words = ("asked.jsonl", "--model", "pocket", "--run", "run", *GREEDY, "--json")
     done = evaluate.process(*words, PYTHONPATH=f"{ROOT / 'src'}:{ROOT}:{workdir / 'behind'}")
-    facts = done.result
-    print(json.dumps(facts))
-    assert read_said(workdir / "run" / "samples.jsonl") == drawn_by_notebook
-    assert PYTHONS[name] in (workdir / "run" / "results.json").read_text()
+    print(json.dumps(done.result))
+    said, votes = drawn_by_notebook
+    recorded = read_samples(workdir / "run" / "samples.jsonl")
+    assert len(recorded) == 30
+    assert read_said(recorded) == said
+    assert {one.problem_id: ((one.answer, 1),) if one.answer else () for one in recorded} == votes
+    facts = EvalRun.read(workdir / "run").results.facts
+    assert facts is not None
+    assert str(facts.engine_facts["vllm"]).startswith(PYTHONS[name])
 
 
 @pytest.mark.parametrize("name", REAL_FAULTS)

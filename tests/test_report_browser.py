@@ -391,26 +391,10 @@ def test_numbers_that_are_none_do_not_break_the_reader(tmp_path: Path, open_repo
 
 
 def test_a_forced_answer_stands_behind_the_text_and_is_marked(tmp_path: Path, open_report: Callable[..., Any]) -> None:
-    forced = {"text": "\n</think>\n\n\\boxed{9} " + EVIL, "answer": "9", "tokens": 2, "finish": "boxed", "seconds": 0.1}
-    cut: dict[str, Any] = {
-        "answer": None,
-        "text": "we add",
-        "finish": "length",
-        "harvest": Harvest.from_json(forced, where="here"),
-    }
-    drawn = [(problem("a"), [cut, {"answer": "7", "text": "It is 7."}])]
-    page = open_report(write_report([record(tmp_path / "run", drawn)], out=tmp_path / "report.html"))
-    page.click("#detail .samples button:nth-child(1)")
-    assert page.text_content("#detail .samples button:nth-child(1)") == "#0 –  · 40 · forced ✓ 9"
-    assert "sample 0: no answer; 40 tokens" in page.text_content("#detail")
-    assert "then forced: answer 9, right, 2 tokens" in page.text_content("#detail")
-    assert page.text_content("#detail .trace .forced").startswith("forced from here")
+    forced = Harvest(text="</think>\\boxed{9}" + EVIL, answer="9", tokens=2, finish="boxed", seconds=0.1)
+    run = record(tmp_path / "run", [(problem("a"), [{"answer": None, "finish": "length", "harvest": forced}])])
+    page = open_report(write_report([run], out=tmp_path / "report.html"))
+    assert page.text_content("#detail .samples button") == "#0 –  · 40 · forced ✓ 9"
+    assert "40 tokens, ended by length, 1 s; then forced: answer 9, right, 2 tok" in page.text_content("#detail")
     assert page.locator("#detail .trace .forced .box").count() == 1
     assert page.evaluate("window.alive") is None
-    # One that was not cut has none.
-    page.click("#detail .samples button:nth-child(2)")
-    assert page.locator("#detail .trace .forced").count() == 0
-    # Searched as any other text.
-    page.fill("#search", "\\boxed{9}")
-    page.check("#deep")
-    assert list_shown(page, count=1) == ["a"]

@@ -10,7 +10,7 @@ from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.runs import read_json
-from mathlete.sampling.served import read_shares
+from mathlete.sampling.served import VllmShape
 from mathlete.submission.vllm_fit import find_wrong_setting
 from mathlete.submission.weights import formats_of, name_storage
 
@@ -77,4 +77,5 @@ def count_gpus(machine: str) -> int:
 
 def count_shared(config: KernelConfig, machine: str, model: Path) -> int:
     """Return how many of a machine's GPUs share a model in vLLM."""
-    return config.vllm.choose_parallel(gpus=count_gpus(machine), heads=read_shares(read_json(model / "config.json")))
+    shape = VllmShape.of(read_json(model / "config.json"))
+    return config.vllm.choose_parallel(gpus=count_gpus(machine), heads=shape.shares)

@@ -10,14 +10,12 @@ from mathlete.errors import UserError, nearest
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
-from mathlete.sampling.served import VllmSettings, read_longest, read_shares
+from mathlete.sampling.served import VllmSettings, VllmShape
 
 _ATTENTION_FP8 = 8.9
 """Compute capability from which a cache of 8-bit floating-point numbers has kernels: Ada, Hopper, Blackwell."""
 _PROCESSES = ("pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size", "nnodes")
 """Arguments that take as many times more GPUs each."""
-_OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list")
-"""Words of a config.json by which layers keep other than all keys and values of a sample."""
 _LEAVE_OUT = "leave it out"
 
 
@@ -34,7 +32,7 @@ def find_wrong_setting(
     """
     checks = (
         _check_extra(config.vllm, gpu=gpu),
-        _check_shares(config.vllm, gpus=gpus, heads=read_shares(model)),
+        _check_shares(config.vllm, gpus=gpus, heads=VllmShape.of(model).shares),
         _check_kernels(config.vllm, gpu=gpu),
         _check_type(gpu, model=model),
         _check_context(config, model=model),
@@ -131,7 +129,7 @@ def _check_type(gpu: Device, *, model: Mapping[str, object]) -> Iterator[UserErr
 
 
 def _check_context(config: KernelConfig, *, model: Mapping[str, object]) -> Iterator[UserError]:
-    vllm, room, longest = config.vllm, config.policy.longest_tokens, read_longest(model)
+    vllm, room, longest = config.vllm, config.policy.longest_tokens, VllmShape.of(model).longest
     if vllm.max_model_len is not None and vllm.max_model_len <= room:
         rule = "--vllm.max-model-len must hold a prompt and a whole completion"
         yield UserError(rule, value=f"{vllm.max_model_len} for completions of {room}", cure=_LEAVE_OUT)
@@ -152,8 +150,9 @@ def find_crowding(
         weights: their bytes.
         model: the model's config.json. Nothing is said of layers that keep other than all keys and values.
     """
-    vllm, token = config.vllm, _count_token_bytes(model, config.vllm, shared=shared)
-    tokens = vllm.choose_context(context=read_longest(model) or 2**31, max_tokens=config.policy.longest_tokens)
+    vllm, shape = config.vllm, VllmShape.of(model)
+    token = shape.count_token_bytes(shared=shared, number=1 if vllm.kv_dtype.startswith("fp8") else 2)
+    tokens = vllm.choose_context(context=shape.longest or 2**31, max_tokens=config.policy.longest_tokens)
     left = vllm.gpu_memory_utilization * gpu.memory - weights / shared
     left = left if vllm.kv_gib is None else vllm.kv_gib * 2**30
     if token is None or tokens is None or tokens * token <= left:
@@ -167,24 +166,3 @@ def find_crowding(
         if most > 2
         else "export with fewer bits, take a smaller model, or leave --vllm.kv-gib out",
     )
-
-
-def _count_token_bytes(model: Mapping[str, object], vllm: VllmSettings, *, shared: int) -> int | None:
-    """Return the bytes of one token's keys and values on each GPU; None where they are not those of a plain decoder."""
-    inner = model.get("text_config")
-    text = inner if isinstance(inner, Mapping) else model
-    kinds, windows = text.get("layer_types"), text.get("sliding_window") and text.get("use_sliding_window") is not False
-    others = {*map(str, kinds)} - {"full_attention"} if isinstance(kinds, list) else ()
-    if windows or others or any(text.get(name) for name in _OTHER_CACHES):
-        return None
-    named = ("num_hidden_layers", "num_attention_heads", "num_key_value_heads", "hidden_size", "head_dim")
-    layers, heads, keys, hidden, width = (text.get(name) for name in named)
-    if not isinstance(layers, int) or not isinstance(heads, int) or heads < 1:
-        return None
-    keys = keys if isinstance(keys, int) and keys > 0 else heads
-    if not isinstance(width, int):
-        if not isinstance(hidden, int):
-            return None
-        width = hidden // heads
-    size = 1 if vllm.kv_dtype.startswith("fp8") else 2
-    return 2 * layers * max(1, keys // shared) * width * size

@@ -16,7 +16,8 @@ from mathlete.sampling.served.openai_engine import OpenAISampler, ServerSettings
 from mathlete.sampling.served.ray_cluster import join_cluster
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
 from mathlete.sampling.served.vllm_engine import VllmSampler
-from mathlete.sampling.served.vllm_settings import VllmSettings, read_longest, read_shares
+from mathlete.sampling.served.vllm_settings import VllmSettings
+from mathlete.sampling.served.vllm_shape import VllmShape
 
 __all__ = [
     "OpenAISampler",
@@ -25,7 +26,6 @@ __all__ = [
     "ServerSettings",
     "VllmSampler",
     "VllmSettings",
+    "VllmShape",
     "join_cluster",
-    "read_longest",
-    "read_shares",
 ]

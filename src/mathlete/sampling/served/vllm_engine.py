@@ -33,7 +33,8 @@ from mathlete.sampling.box import opens_box
 from mathlete.sampling.continuing import Cancel
 from mathlete.sampling.served.loop import LoopThread
 from mathlete.sampling.served.vllm_replies import NoFurtherTry, abort, client_errors, describe, next_reply
-from mathlete.sampling.served.vllm_settings import VllmSettings, read_shares
+from mathlete.sampling.served.vllm_settings import VllmSettings
+from mathlete.sampling.served.vllm_shape import VllmShape
 from mathlete.signals import Guard
 from mathlete.temporary import TemporaryFolder
 from mathlete.text import quote
@@ -338,7 +339,7 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens
 def _engine_args(settings: VllmSettings, source: ModelSource, *, max_tokens: int | None) -> dict[str, object]:
     import torch
 
-    gpus, heads = torch.cuda.device_count(), read_shares(source.read_config())
+    gpus, heads = torch.cuda.device_count(), VllmShape.of(source.read_config()).shares
     return {
         "model": source.location,
         "revision": source.revision,

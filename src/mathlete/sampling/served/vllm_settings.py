@@ -7,8 +7,6 @@
 """
 
 import json
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mathlete.errors import UserError, require
@@ -20,8 +18,6 @@ PROMPT_ROOM = 8192
 _CPU_KV_GIB = 2.0
 _MOST_GIB = 2**20
 """Beyond any machine."""
-_PLAIN_ROPE = ("su", "longrope", "llama3")
-"""Ways to stretch positions whose `max_position_embeddings` has the factor in it."""
 _NAMED = {
     "tensor_parallel_size": "tensor-parallel",
     "gpu_memory_utilization": "gpu-memory-utilization",
@@ -119,7 +115,7 @@ class VllmSettings:
 
         Args:
             gpus: the machine's; 0 is a CPU.
-            heads: of `read_shares`; None: any number divides them.
+            heads: as `VllmShape.shares`; None: any number divides them.
 
         >>> VllmSettings().choose_parallel(gpus=4, heads=14), VllmSettings().choose_parallel(gpus=0, heads=14)
         (2, 1)
@@ -155,66 +151,6 @@ class VllmSettings:
             **kernels,
             **self.read_extra(),
         }
-
-
-def read_shares(config: Mapping[str, object]) -> int | None:
-    """Return what the number of GPUs that share a model must divide; None: not known.
-
-    Each GPU has as many attention heads and columns of a feed-forward layer, and each key-value head is on one, or on
-    equally many. 1 for weights of bitsandbytes, which vLLM cannot split (0.19.1, bitsandbytes_loader.py).
-
-    >>> read_shares({"num_attention_heads": 28}), read_shares({"text_config": {"num_attention_heads": 8}})
-    (28, 8)
-    >>> read_shares({"num_attention_heads": 28, "quantization_config": {"quant_method": "bitsandbytes"}})
-    1
-    >>> read_shares({"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 512})
-    2
-    """
-    how, text = config.get("quantization_config"), config.get("text_config")
-    if isinstance(how, Mapping) and how.get("quant_method") == "bitsandbytes":
-        return 1
-    shape = text if isinstance(text, Mapping) else config
-    heads, keys = shape.get("num_attention_heads"), shape.get("num_key_value_heads")
-    if not isinstance(heads, int) or heads < 1:
-        return None
-    columns = [shape.get(name) for name in ("intermediate_size", "moe_intermediate_size")]
-    shared = math.gcd(heads, *(one for one in columns if isinstance(one, int)))
-    if not isinstance(keys, int) or keys < 1:
-        return shared
-    counts = [count for count in range(1, shared + 1) if shared % count == 0]
-    fit = {count for count in counts if keys % count == 0 or count % keys == 0}
-    return max(most for most in counts if all(most % count or count in fit for count in counts))
-
-
-def read_longest(config: Mapping[str, object]) -> int | None:
-    """Return the longest context that vLLM takes of a model, by its config.json; None: not known.
-
-    As `_get_and_verify_max_len` of 0.19.1 has it (config/model.py), which stretches positions by their own factor.
-
-    >>> read_longest({"max_position_embeddings": 32768})
-    32768
-    >>> yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
-    >>> read_longest({"max_position_embeddings": 40960, "rope_scaling": yarn})
-    131072
-    """
-    inner = config.get("text_config")
-    text = inner if isinstance(inner, Mapping) else config
-    known = [text.get(name) for name in ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")]
-    numbers = [one for one in known if isinstance(one, int)]
-    own = text.get("model_max_length")
-    longest: float | None = own if isinstance(own, int) and own else min(numbers, default=None)
-    rope = text.get("rope_parameters") or text.get("rope_scaling")
-    if longest is None or not isinstance(rope, Mapping) or "gemma3" in str(text.get("model_type")):
-        return longest if longest is None else int(longest)
-    parts = [one for one in rope.values() if isinstance(one, Mapping)] or [rope]
-    factor = 1.0
-    for part in parts:
-        kind, original = part.get("rope_type", part.get("type")), part.get("original_max_position_embeddings")
-        if kind not in _PLAIN_ROPE:
-            factor = float(part.get("factor") or factor)
-        if kind == "yarn" and isinstance(original, int):
-            longest = original
-    return int(longest * factor)
 
 
 def _read_value(word: str) -> object:

@@ -1,0 +1,113 @@
+"""What vLLM makes of a model's shape, read out of its config.json as vLLM 0.19.1 does.
+
+>>> VllmShape.of({"num_attention_heads": 28, "max_position_embeddings": 32768}).shares
+28
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+_LONGEST = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "seq_len")
+"""Words of a config.json for the context, of which the smallest counts."""
+_STRETCHED = ("su", "longrope", "llama3")
+"""Ways to stretch positions whose `max_position_embeddings` has the factor in it."""
+_OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list")
+"""Words by which layers keep other than all keys and values of a sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VllmShape:
+    """What of a model's shape vLLM's settings must suit."""
+
+    shares: int | None
+    """What the number of GPUs that share it must divide; None: not known. Each GPU has as many attention heads and
+    columns of a feed-forward layer, and each key-value head is on one GPU, or on equally many. 1 for weights of
+    bitsandbytes, which vLLM cannot split (bitsandbytes_loader.py)."""
+    longest: int | None
+    """Tokens of the longest context (`_get_and_verify_max_len` of config/model.py); None: not known."""
+    layers: int | None
+    """Those that keep keys and values of all tokens, which is each of a plain decoder; None of any other."""
+    keys: int
+    """Key-value heads."""
+    width: int
+    """Numbers of a head."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, object]) -> Self:
+        """Return what a config.json says.
+
+        >>> VllmShape.of({"text_config": {"num_attention_heads": 8}}).shares
+        8
+        >>> VllmShape.of({"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 512}).shares
+        2
+        """
+        inner = config.get("text_config")
+        text = inner if isinstance(inner, Mapping) else config
+        numbers = {name: value for name, value in text.items() if type(value) is int and value > 0}
+        how, heads = config.get("quantization_config"), numbers.get("num_attention_heads", 0)
+        whole = isinstance(how, Mapping) and how.get("quant_method") == "bitsandbytes"
+        plain = heads and "hidden_size" in numbers and not _keeps_less(text)
+        return cls(
+            shares=1 if whole else _count_shares(numbers),
+            longest=_find_longest(text, numbers),
+            layers=numbers.get("num_hidden_layers") if plain else None,
+            keys=numbers.get("num_key_value_heads", heads),
+            width=numbers.get("head_dim", numbers.get("hidden_size", 0) // max(1, heads)),
+        )
+
+    def count_token_bytes(self, *, shared: int, number: int) -> int | None:
+        """Return the bytes of a token's keys and values on each GPU; None where they are not those of a plain decoder.
+
+        Args:
+            shared: how many GPUs share the model. Where these are more than its key-value heads, several hold the same.
+            number: bytes of a number.
+        """
+        return self.layers and 2 * self.layers * max(1, self.keys // shared) * self.width * number
+
+
+def _count_shares(numbers: Mapping[str, int]) -> int | None:
+    if "num_attention_heads" not in numbers:
+        return None
+    heads = numbers["num_attention_heads"]
+    columns = [numbers[name] for name in ("intermediate_size", "moe_intermediate_size") if name in numbers]
+    shared, keys = math.gcd(heads, *columns), numbers.get("num_key_value_heads", heads)
+    counts = [count for count in range(1, shared + 1) if shared % count == 0]
+    wrong = {count for count in counts if keys % count and count % keys}
+    return max(most for most in counts if not any(most % count == 0 for count in wrong))
+
+
+def _find_longest(text: Mapping[str, object], numbers: Mapping[str, int]) -> int | None:
+    """Return the longest context of a model, whose positions are stretched by their own factor.
+
+    >>> yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    >>> _find_longest({"rope_scaling": yarn}, {"max_position_embeddings": 40960})
+    131072
+    """
+    longest = numbers.get("model_max_length") or min(
+        [numbers[name] for name in _LONGEST if name in numbers], default=None
+    )
+    rope = text.get("rope_parameters") or text.get("rope_scaling")
+    # Gemma 3's positions are stretched already.
+    if longest is None or not isinstance(rope, Mapping) or "gemma3" in str(text.get("model_type")):
+        return longest
+    # Of each kind of layer, or of all of them.
+    parts = [one for one in rope.values() if isinstance(one, Mapping)] or [rope]
+    return max(_stretch(longest, part) for part in parts)
+
+
+def _stretch(longest: int, rope: Mapping[str, object]) -> int:
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
+    if kind in _STRETCHED or not isinstance(factor, int | float):
+        return longest
+    original = rope.get("original_max_position_embeddings")
+    return int(factor * (original if kind == "yarn" and isinstance(original, int) else longest))
+
+
+def _keeps_less(text: Mapping[str, object]) -> bool:
+    """Return whether some layer keeps other than the keys and values of all tokens."""
+    kinds = text.get("layer_types")
+    windows = text.get("sliding_window") and text.get("use_sliding_window") is not False
+    others = isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds)
+    return bool(windows or others or any(text.get(name) for name in _OTHER_CACHES))
