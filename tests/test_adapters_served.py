@@ -112,6 +112,8 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "alphas": (configure(alpha_pattern={"q_proj": 64}), "vLLM reads no alpha_pattern"),
     "no-alpha": (configure(lora_alpha=None), "must say what vLLM reads, got no lora_alpha"),
     "dora": (configure(use_dora=True), "must be without DoRA"),
+    "first-weights": (configure(init_lora_weights="pissa_niter_4"), "first weights changed the base"),
+    "missing": (rename("v_proj", "k_proj"), "must hold all layers that adapter_config.json names"),
     "saved": (configure(modules_to_save=["embed_tokens"]), "without whole modules, embeddings among them"),
     "bias": (configure(bias="all"), "without trained biases"),
     "own-bias": (configure(lora_bias=True), "without biases of the adapter's own"),
@@ -276,6 +278,11 @@ def test_a_build_is_refused_and_leaves_the_last_zip(adapter: Path, rules: Path, 
     build = ("build", "--competition", rules, "--model", adapter, "--run", "one", "--json")
     assert "must be of the competition's base, mathlete/pocket" in submit(*build).refusal
     good = submit(*build, "--adapter.base", "pocket").result
+    for number in ("nan", "inf"):
+        diverged = Path(shutil.copytree(adapter, adapter.with_name(number)))
+        store(**{QUERY: torch.full((4, 128), float(number))})(diverged)
+        refused = submit(*build, "--adapter.base", "pocket", "--model", diverged).refusal
+        assert f"must hold finite numbers, got {QUERY}" in refused
     configure(base_model_name_or_path="Qwen/Qwen3-8B")(adapter)
     assert "got Qwen/Qwen3-8B" in submit(*build, "--adapter.base", "pocket").refusal
     configure(base_model_name_or_path=str(POCKET))(adapter)

@@ -16,6 +16,7 @@ from mathlete.competitions import Competition, competition
 from mathlete.competitions.files import read_competition
 from mathlete.competitions.rules import read_rules
 from mathlete.errors import UserError
+from mathlete.organiser import choose_answer
 from mathlete.shipped import data_folder
 from tests.conftest import CommandLine
 
@@ -132,6 +133,21 @@ def test_rules_of_every_kind_survive_json(kind: str, tmp_path: Path) -> None:
     assert Competition.from_json(json.loads(json.dumps(rules.to_json()))) == rules
 
 
+def test_a_range_of_numbers_need_not_be_of_integers(tmp_path: Path) -> None:
+    file = tmp_path / "cup.toml"
+    file.write_text(CSV.replace("answer_min = -5", "answer_min = -0.5\nanswer_max = 2"))
+    rules = read_competition(file)
+    assert (rules.answer_min, rules.answer_max, rules.integers) == (-0.5, 2, None)
+    assert [choose_answer([one], rules=rules) for one in ("-0.25", "-0.75", "2", "2.5")] == ["-0.25", None, "2", None]
+    assert Competition.from_json(json.loads(json.dumps(rules.to_json()))) == rules
+
+
+def test_a_file_of_an_editor_of_windows_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "cup.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + CSV.replace("\n", "\r\n").encode())
+    assert read_competition(file).slug == "some-league"
+
+
 def test_a_day_that_is_none_is_refused_in_json_too() -> None:
     with pytest.raises(UserError, match=r"released_before must be a date, got '2026-13-01'(.|\n)*build it again"):
         Competition.from_json({**competition("aimo-3").to_json(), "released_before": "2026-13-01"})
@@ -183,6 +199,12 @@ def test_any_integer_is_read_where_answers_are_texts() -> None:
         ("notebook", "wall_s = 1800", "", "must say wall_s where deliverable is notebook, got nothing"),
         ("notebook", "answer_max = 9", "", "must say answer_max where answer_type is integer, got nothing"),
         ("notebook", "gateway =", "gateways =", "known keys only, got gateways"),
+        ("notebook", '"cup_questions"', '"class"', "must be names in Python, got ['class']"),
+        ("notebook", "answer_max = 9", "answer_max = 9.5", "answer_max must be an integer, got 9.5"),
+        ("notebook", "answer_max = 9", "answer_max = 9\nmodulus = 11", "modulus must be at most answer_max + 1"),
+        ("notebook", "problems = 4", "problems = 4000000", "problems must be 1 to 1,000,000, got 4000000"),
+        ("notebook", "problems = 4", "problems = 4\nruns = 1000000000", "runs must be 1 to 100, got 1000000000"),
+        ("csv", "problems = 4", 'problems = 4\ngateway = {api = "iterator", module = "m"}', "is csv, got a table"),
         (
             "notebook",
             "problems = 4",

@@ -33,16 +33,40 @@ OnLost = Callable[[LostTry], None]
 class Lost(Exception):
     """Raised where a try at a sample comes to nothing."""
 
-    def __init__(self, reason: str, *, wait_s: float | None = None, garbled: bool = True) -> None:
+    def __init__(
+        self,
+        reason: str,
+        *,
+        wait_s: float | None = None,
+        garbled: bool = True,
+        broken: bool = False,
+        filtered: bool = False,
+    ) -> None:
         """Take what happened.
 
         Args:
             reason: what went wrong, quoting what came.
             wait_s: seconds after which the other side wants to be asked again; None: it did not say.
             garbled: whether a reply came and was wrong; False where there was none, or a refusal for being busy.
+            broken: whether the other side says that it failed over this very request.
+            filtered: whether it says that a filter of its own has withheld the reply.
         """
         super().__init__(reason)
         self.reason, self.wait_s, self.garbled = reason, wait_s, garbled
+        self.broken, self.filtered = broken, filtered
+
+
+class QuestionRefused(UserError):
+    """Raised where no server takes the requests for one problem, or answers them; those for others it may."""
+
+
+OnRefused = Callable[[str, QuestionRefused], None]
+"""Called with a problem's id and why it was refused: raises that, or notes it so that the others go on."""
+
+
+def raise_refusal(problem_id: str, refused: QuestionRefused) -> None:
+    """Raise the refusal: one problem ends the run."""
+    raise refused
 
 
 class EngineGone(UserError):

@@ -176,7 +176,9 @@ def draw_answers(
 ) -> None:
     """Answer the questions of which the log has no line."""
     from mathlete.answer_sheet import SheetLine
+    from submit.refused import RefusedQuestions
 
+    refused = RefusedQuestions(log, say=say)
     total, done = len(plan.problems), frozenset(log.lines)
     if len(done) == total:
         return
@@ -191,11 +193,13 @@ def draw_answers(
     watching = Watching(
         title="answer",
         count=count,
-        on_solution=lambda solution: log.append(SheetLine.of(solution, rules=rules)),
+        on_solution=lambda solution: refused.add(SheetLine.of(solution, rules=rules)),
+        on_refused=refused.note,
         say=say,
     )
     with note_on_stop(lambda: [f"{folder / ANSWERS}, {len(log.lines)} of {total} questions"]):
         draw_samples(folder, plan, watching, solved=done)
+        refused.finish()
 
 
 def describe_rules(rules: Competition | None, budget: BudgetSettings | None) -> str:

@@ -1,11 +1,11 @@
 """`submit build`: the notebook, its metadata and its wheels of an exported model, by choices that are kept."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -226,12 +226,31 @@ def find_cap(model: str, *, asks_hub: bool) -> int:
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
     # The exports of a run are of one model.
     file = folder / "config.json" if (folder / "config.json").is_file() else folder / "export" / "config.json"
-    context = 4096
+    context = _CONTEXT
     if file.is_file():
-        context = read_record(file, lambda config: int(config.get("max_position_embeddings", 4096)))
+        context = read_record(file, _find_context)
     elif asks_hub and "/" in model and not folder.exists():
-        context = int(find_model(model).read_config().get("max_position_embeddings", 4096))
+        context = _find_context(find_model(model).read_config())
     return min(32_768, context // 4)
+
+
+_CONTEXT = 4096
+"""Tokens of the context of a model that does not say."""
+_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
+"""How models' configurations call it."""
+_TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
+"""The part for texts in the configuration of a model that sees or hears too."""
+
+
+def _find_context(config: Mapping[str, Any]) -> int:
+    """Return the tokens of a model's context by its config.json.
+
+    >>> _find_context({"thinker_config": {"text_config": {"max_position_embeddings": 8192}}}), _find_context({})
+    (8192, 4096)
+    """
+    own = (config.get(name) for name in _LENGTHS)
+    parts = (_find_context(part) for name in _TEXT_PARTS if isinstance(part := config.get(name), Mapping))
+    return int(next(filter(None, own), None) or next(parts, _CONTEXT))
 
 
 def build_command(settings: BuildSettings) -> dict[str, object]:

@@ -24,7 +24,7 @@ ADAPTER_CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """peft's own names for them."""
 AdapterBase = Literal["4bit", "16bit"]
 """How the base was held while an adapter was trained on it: in NF4 (Unsloth's load_in_4bit) · in 16 bits or more."""
-_FIRST_WEIGHTS = (True, False, "gaussian", "eva", "orthogonal", None)
+FIRST_WEIGHTS = (True, False, "gaussian", "eva", "orthogonal", None)
 """peft's first weights that leave the base as it is; pissa, olora, corda and loftq change it."""
 _4BIT_NAME = re.compile(r"(-unsloth)?(-bnb)?-4bit$")
 """How Unsloth's 4-bit copies of a model are called beside it."""
@@ -113,7 +113,7 @@ class ForeignAdapter:
         if kind != "LORA":
             cure = "use peft with base and adapter, or train one here"
             raise UserError("an adapter that is taken in must be a LoRA", value=str(kind), cure=cure)
-        if first not in _FIRST_WEIGHTS:
+        if first not in FIRST_WEIGHTS:
             raise UserError(
                 "an adapter must belong to its base as it is: this one's first weights changed the base",
                 value=f"init_lora_weights {first}",

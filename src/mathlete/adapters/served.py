@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from mathlete.adapters.base import ServedBase
 from mathlete.adapters.files import AdapterFiles
-from mathlete.adapters.foreign import ADAPTER_CONFIG
+from mathlete.adapters.foreign import ADAPTER_CONFIG, FIRST_WEIGHTS
 from mathlete.adapters.tensors import TensorFacts
 from mathlete.competitions import AdapterRules
 from mathlete.errors import UserError
@@ -74,6 +74,12 @@ def find_config_faults(config: Mapping[str, object], *, rules: AdapterRules) -> 
     if config.get("use_dora"):
         cure = "train it without (--method lora here, use_dora=False in peft): it can't be turned into a LoRA"
         yield UserError("an adapter must be without DoRA, which vLLM does not serve", value="use_dora true", cure=cure)
+    if (first := config.get("init_lora_weights", True)) not in FIRST_WEIGHTS:
+        rule = "an adapter must belong to its base as it is: this one's first weights changed the base"
+        cure = (
+            "save it with peft's path_initial_model_for_weight_conversion, which makes a plain LoRA of twice the rank"
+        )
+        yield UserError(rule, value=f"init_lora_weights {_show(first)}"[:200], cure=cure)
     if saved := config.get("modules_to_save"):
         rule = "an adapter must come without whole modules, embeddings among them: vLLM takes none"
         cure = "train it with modules_to_save=None, and add no tokens"
@@ -210,6 +216,9 @@ def _find_base_faults(adapter: AdapterFiles, base: ServedBase) -> Iterator[UserE
         rule = f"vLLM {facts.version} must serve adapters of the base"
         yield UserError(rule, value=base.architecture or "a base without a name", cure="use another base or engine")
         return
+    if missing := _find_missing(adapter, base):
+        rule = f"an adapter must hold all layers that {ADAPTER_CONFIG} names: vLLM leaves the others as they were"
+        yield UserError(rule, value=f"none of {', '.join(missing)}", cure="take both files of one saving, whole")
     seen = set[str]()
     for name, tensor in adapter.tensors.items():
         match = _NAME.fullmatch(name)
@@ -219,6 +228,13 @@ def _find_base_faults(adapter: AdapterFiles, base: ServedBase) -> Iterator[UserE
         if fault is not None and fault.rule not in seen:
             seen.add(fault.rule)
             yield fault
+
+
+def _find_missing(adapter: AdapterFiles, base: ServedBase) -> list[str]:
+    """List the names of target_modules that the base has layers of, and the adapter has none of."""
+    layers = {match["layer"].rpartition(".")[2] for name in adapter.tensors if (match := _NAME.fullmatch(name))}
+    there = {name.rpartition(".")[2] for name in base.linears}
+    return sorted((_list_targets(adapter.config) & there) - layers)
 
 
 def _find_layer_fault(layer: str, *, part: str, shape: tuple[int, ...], base: ServedBase) -> UserError | None:

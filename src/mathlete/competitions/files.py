@@ -48,7 +48,8 @@ def read_competition(file: Path) -> Competition:
         cure = f"check the path, or name one of {', '.join(competition_names())}"
         raise UserError("a competition's file must be there", value=str(file), cure=cure)
     try:
-        value = tomllib.loads(file.read_text(encoding="utf-8"))
+        # Editors of Windows write a byte order mark, which TOML 1.0 has no word for.
+        value = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise UserError(f"a competition's file must be readable TOML ({error})", value=str(file), cure=CURE) from error
     return read_rules(value, name=file.stem, where=str(file))

@@ -1,8 +1,10 @@
 """Which keys a competition's file needs, which say nothing beside the others, and what follows from what it says."""
 
+from dataclasses import is_dataclass
+
 from mathlete.competitions.reading import CURE, Said
 from mathlete.competitions.scorer import Reading, ScorerRules
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 
 FOLLOWING = (
     "fallback",
@@ -34,6 +36,8 @@ _IDLE: dict[str, tuple[str, ...]] = {
     "text": ("answer_min", "answer_max", "modulus", "fallback"),
 }
 """Keys that say nothing there: whoever writes one means something else."""
+_MOST_RUNS = 100
+"""Runs of a private set that a file may say; a competition has had two."""
 _RESERVE_S = 600.0
 """Seconds left unused at the end of the wall where a file names none; of a short wall a tenth."""
 
@@ -49,12 +53,18 @@ def check_keys(said: Said, *, where: str) -> None:
         for key in _IDLE[chosen]:
             if key in said:
                 rule = f"{where}: {key} must be left out where {name} is {chosen}"
-                raise UserError(rule, value=said[key], cure=f"leave {key} out, or change {name}")
+                value = "a table" if is_dataclass(said[key]) else said[key]
+                raise UserError(rule, value=value, cure=f"leave {key} out, or change {name}")
+    # Before the defaults, which count by them.
+    for key in ("answer_min", "answer_max") if said["answer_type"] == "integer" else ():
+        require((key, said[key], isinstance(said[key], int), "an integer"), prefix=f"{where}: ", cure=CURE)
+    runs = said.get("runs", 1)
+    require(("runs", runs, 1 <= runs <= _MOST_RUNS, f"1 to {_MOST_RUNS}"), prefix=f"{where}: ", cure=CURE)
 
 
 def make_defaults(said: Said) -> Said:
     """Return the defaults that follow from what a file says, by their keys."""
-    runs = max(1, said.get("runs", 1))
+    runs = said.get("runs", 1)
     reads: tuple[Reading, ...] = ("last-box",) if said["deliverable"] == "adapter" else ("submission",)
     return {
         **_make_integers(said),

@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from datetime import date
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
@@ -74,7 +75,7 @@ def with_lists(value: object) -> object:
 def _read_value(hint: Any, value: Any, *, where: str, key: str) -> Any:
     """Return a value as its field holds it: a list as a tuple, a table as a dataclass."""
     if get_origin(hint) is UnionType and NoneType in get_args(hint):
-        (hint,) = (option for option in get_args(hint) if option is not NoneType)
+        hint = reduce(or_, (option for option in get_args(hint) if option is not NoneType))
     if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, Mapping):
         return hint(**read_fields(hint, value, where=where, table=f"{key}."))
     words, good = _describe_type(hint, value)
@@ -95,7 +96,7 @@ def _describe_type(hint: object, value: object) -> tuple[str, bool]:
         return _describe_list(get_args(hint), value if isinstance(value, list | tuple) else ())
     # The very type: bool is an int in Python, but `runs = true` is no number of runs.
     words, types = _TYPES.get(hint, ("a table", ()))
-    return words, type(value) in types and value != "" and (hint is not float or _is_number(value))
+    return words, type(value) in types and value != "" and (float not in types or _is_number(value))
 
 
 def _describe_list(parts: Sequence[object], items: Sequence[object]) -> tuple[str, bool]:
@@ -126,6 +127,7 @@ _TYPES: dict[object, tuple[str, tuple[type, ...]]] = {
     bool: ("true or false", (bool,)),
     int: ("an integer", (int,)),
     float: ("a number", (int, float)),
+    int | float: ("a number", (int, float)),
     str: ("a string", (str,)),
     date: ("a date", (date,)),
 }

@@ -43,9 +43,9 @@ class Competition:
     """What is handed in."""
     answer_type: AnswerType = "integer"
     """What an answer is."""
-    answer_min: int | None = None
+    answer_min: int | float | None = None
     """Smallest answer that may be submitted; an integer's must be said, a number's may be."""
-    answer_max: int | None = None
+    answer_max: int | float | None = None
     """Largest answer that may be submitted."""
     modulus: int | None = None
     """What an integer outside the range is reduced by; None where the rules reduce nothing."""
@@ -99,7 +99,9 @@ class Competition:
     def integers(self) -> range | None:
         """The integers that may be submitted; None where an answer may be something else."""
         low, high = self.answer_min, self.answer_max
-        return None if self.answer_type != "integer" or low is None or high is None else range(low, high + 1)
+        if self.answer_type != "integer" or low is None or high is None:
+            return None
+        return range(int(low), int(high) + 1)
 
     @property
     def notebook(self) -> NotebookRules:
@@ -187,6 +189,8 @@ class Competition:
             raise UserError(error.rule, value=error.value, cure="build it again") from error
 
 
+_MOST_PROBLEMS = 1_000_000
+"""Problems of a private set that a file may say: simulations have a number for each."""
 _SCORED_AS: dict[str, tuple[str, ...]] = {
     "integer": ("integer", "number"),
     "number": ("number",),
@@ -233,7 +237,7 @@ def _list_rules(rules: Competition) -> Iterator[Rule]:
     """Yield what must hold of the values, each in its range and none against another."""
     yield "slug", rules.slug, bool(re.fullmatch("[a-z0-9-]+", rules.slug)), "of small letters, digits and hyphens"
     yield from _list_answer_rules(rules)
-    yield "problems", rules.problems, rules.problems >= 1, "at least 1"
+    yield "problems", rules.problems, 1 <= rules.problems <= _MOST_PROBLEMS, f"1 to {_MOST_PROBLEMS:,}"
     yield from _list_clock_rules(rules)
     yield from _list_point_rules(rules)
     daily, machines = rules.submissions_a_day, rules.machines
@@ -260,6 +264,12 @@ def _list_answer_rules(rules: Competition) -> Iterator[Rule]:
         modulus,
         modulus is None or low is None or modulus > low,
         "above answer_min: what it leaves is below it",
+    )
+    yield (
+        "modulus",
+        modulus,
+        modulus is None or high is None or modulus <= high + 1,
+        "at most answer_max + 1: what it leaves would not be an answer",
     )
     answers = rules.integers
     yield "fallback", fallback, answers is None or fallback in answers, f"{low} to {high}", "leave it out"
@@ -299,7 +309,6 @@ def _list_clock_rules(rules: Competition) -> Iterator[Rule]:
 
 def _list_point_rules(rules: Competition) -> Iterator[Rule]:
     points, scorer = [*rules.points], rules.scorer
-    yield "runs", rules.runs, rules.runs >= 1, "at least 1"
     once = "1 where deliverable is csv: a table is handed in once"
     yield "runs", rules.runs, rules.runs == 1 or rules.deliverable != "csv", once
     yield (

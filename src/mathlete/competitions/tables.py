@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from keyword import iskeyword
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import Rule, UserError
@@ -43,7 +44,8 @@ class GatewayRules:
             "there for an inference-server, and left out for an iterator",
         )
         # They are written into Python: what is no name there would end the notebook.
-        yield "gateway.module and gateway.server", names, all(map(str.isidentifier, names)), "names in Python"
+        good = all(name.isidentifier() and not iskeyword(name) for name in names)
+        yield "gateway.module and gateway.server", names, good, "names in Python"
         yield "gateway.package", package, _is_version(package), "a version, as 0.9.0"
         yield (
             "gateway.real",

@@ -10,7 +10,7 @@ from typing import Protocol
 from mathlete.command import busy, note_on_stop, progress
 from mathlete.drawing.plan import DrawingPlan
 from mathlete.engines import OpenEngine, open_engine
-from mathlete.lost import LostLog
+from mathlete.lost import LostLog, OnRefused, raise_refusal
 from mathlete.reasoning import closes_unopened, has_marks
 from mathlete.sampling import Sample, SampleLog
 from mathlete.solve import RealClock, Solution, solve_all, solve_in_turn
@@ -48,6 +48,8 @@ class Watching:
     """Called once the engine is there: what it may change of a folder stays as it is where no engine ever is."""
     on_solution: Callable[[Solution], None] = lambda solution: None
     """Called with each solution as it is there, from any thread."""
+    on_refused: OnRefused = raise_refusal
+    """Called where a question is refused, though others may not be, from any thread; raises where the run must end."""
     say: Callable[[str], None]
     """Prints a line."""
 
@@ -168,6 +170,7 @@ def _solve_problems(
                 on_sample=on_sample,
                 on_harvest=on_harvest,
                 on_solution=watching.on_solution,
+                on_refused=watching.on_refused,
                 thinking=engine.opens_thoughts,
             )
         return solve_all(
@@ -179,6 +182,7 @@ def _solve_problems(
             on_sample=on_sample,
             on_harvest=on_harvest,
             on_solution=watching.on_solution,
+            on_refused=watching.on_refused,
             # Samples for two batches: rows of the batch that become free are filled at once.
             at_once=min(len(plan.problems), 2 * engine.rows // plan.policy.fewest_samples + 2),
             thinking=engine.opens_thoughts,

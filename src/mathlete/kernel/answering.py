@@ -56,6 +56,8 @@ class Attempt:
     votes: list[tuple[str, int]] = field(default_factory=list)
     sends: list[int | None] = field(default_factory=list)
     """What each vote sends; None where it is no integer of the competition's range."""
+    selected: str | None = None
+    """The answer that the model's own judgements chose; None where the policy asks for none, or they chose none."""
     ended: Ended | None = None
     """Why sampling ended; None where it broke off."""
     lost: Counter[Cause] = field(default_factory=Counter)
@@ -199,7 +201,7 @@ class Answerer:
 
     def _solve(self, attempt: Attempt, problem: Problem, limit_s: float, done: threading.Event) -> None:
         try:
-            attempt.ended = solve(
+            solution = solve(
                 problem,
                 sampler=self._engine,
                 clock=self._clock,
@@ -209,7 +211,9 @@ class Answerer:
                 timeout_s=limit_s,
                 reserve=self._budget.reserve if self._budget else None,
                 thinking=getattr(self._engine, "opens_thoughts", False) is True,
-            ).ended
+            )
+            attempt.ended = solution.ended
+            attempt.selected = solution.selection.answer if solution.selection else None
         except BaseException as error:
             # For the reason given in `answer`. Samples that arrived before the error still vote.
             attempt.trouble = one_line(error)
@@ -223,7 +227,10 @@ class Answerer:
         votes = self._config.policy.count_votes(attempt.voting, settled=attempt.ended == "rule")
         attempt.votes = [(vote.answer[: JournalLine.VOTE_CHARACTERS], vote.count) for vote in votes]
         # An answer outside the range is not clamped to it: that would be invented. The next class is taken.
-        sendable = (integer_in_range(vote.answer, rules=rules) for vote in votes)
+        answers = [vote.answer for vote in votes]
+        # The model's own judgements, where the policy asks for them, go before the vote.
+        chosen = answers if attempt.selected is None else [attempt.selected, *answers]
+        sendable = (integer_in_range(answer, rules=rules) for answer in chosen)
         attempt.answer = next((sent for sent in sendable if sent is not None), None)
         if attempt.answer is None and not attempt.trouble:
             attempt.trouble = "no answer in range" if votes else _why_empty(attempt.samples)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mathlete.errors import UserError
 from mathlete.jsonl import JsonLines
+from mathlete.lost import OnRefused, raise_refusal
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, SampleLog, Sampler
 from mathlete.solve.budget import Budget, BudgetSettings, Speed
@@ -26,13 +27,15 @@ def solve_all(
     on_sample: Callable[[Sample], None],
     on_harvest: Callable[[Sample], None] = lambda sample: None,
     on_solution: Callable[[Solution], None] = lambda solution: None,
+    on_refused: OnRefused = raise_refusal,
     at_once: int,
     thinking: bool | None = False,
 ) -> list[Solution]:
     """Return the problems' solutions in their order; samples already in the log are not drawn again.
 
     After an error or Ctrl-C close the sampler before the log: the solver threads end with it. `on_solution` is called
-    with each solution as it is there, in the thread that solved it. `thinking` is that of `solve`.
+    with each solution as it is there, in the thread that solved it. `thinking` and `on_refused` are those of
+    `solve`, the latter called in that thread too.
     """
     recorded = _by_problem(samples.recorded)
 
@@ -54,6 +57,7 @@ def solve_all(
             recorded=known,
             on_sample=keep,
             on_harvest=keep_harvest,
+            on_refused=on_refused,
             thinking=thinking,
         )
         on_solution(solution)
@@ -109,6 +113,7 @@ def solve_in_turn(
     on_sample: Callable[[Sample], None],
     on_harvest: Callable[[Sample], None] = lambda sample: None,
     on_solution: Callable[[Solution], None] = lambda solution: None,
+    on_refused: OnRefused = raise_refusal,
     thinking: bool | None = False,
 ) -> list[Solution]:
     """Return the problems' solutions, solved one after another on one clock as a competition serves them.
@@ -150,11 +155,13 @@ def solve_in_turn(
             recorded=known,
             on_sample=keep,
             on_harvest=keep_harvest,
+            on_refused=on_refused,
             timeout_s=allowed,
             thinking=thinking,
             reserve=shared.reserve,
         )
-        if over is None:
+        # What was refused may be asked again: no time of its own is over.
+        if over is None and solution.ended != "refused":
             log.append(problem.id, solution.seconds)
         solutions.append(solution if over is None else replace(solution, seconds=over))
         on_solution(solutions[-1])

@@ -5,6 +5,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from mathlete.lost import OnRefused, QuestionRefused, raise_refusal
 from mathlete.problems import Problem
 from mathlete.reasoning import is_within_thoughts
 from mathlete.sampling import Sample, Sampler, SamplingConfig
@@ -15,8 +16,8 @@ from mathlete.solve.selection import Selection, select
 from mathlete.solve.stopping import Course, stopping_rule
 from mathlete.solve.voting import Vote
 
-Ended = Literal["all", "rule", "time"]
-"""Why a problem ended: all its samples are in · its stopping rule held · its time was over."""
+Ended = Literal["all", "rule", "time", "refused"]
+"""Why a problem ended: all its samples are in · its stopping rule held · its time was over · its engine refuses it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +57,7 @@ def solve(
     timeout_s: float | None = None,
     thinking: bool | None = False,
     reserve: Reserve | None = None,
+    on_refused: OnRefused = raise_refusal,
 ) -> Solution:
     """Sample a problem, read the answers, vote.
 
@@ -74,6 +76,8 @@ def solve(
         thinking: whether the engine's prompts open the reasoning, so that a sample without its end is unfinished;
             None where nobody knows, and so a cut one is.
         reserve: how long forced answers take, as far as earlier questions have shown.
+        on_refused: called where the engine refuses this problem, though it may take others; where it raises nothing,
+            the samples that came till then are all.
     """
     started, settings, reserve = clock.now(), problem.answers, reserve or Reserve()
     deadline = None if timeout_s is None else started + timeout_s
@@ -91,17 +95,21 @@ def solve(
         config = _config(policy, known=len(samples), timeout_s=None if timeout_s is None else timeout_s - kept_s)
         drawn = (sampler.stream_all if kept_s else sampler.stream)(problem, seeds=seeds, config=config)
         # Closing the stream cancels what is still being drawn.
-        with closing(until(drawn, clock=clock, deadline=deadline)) as stream:
-            for sample in (_with_answer(one, thinking=thinking) for one in stream):
-                (unfinished if sample.finish == "clock" else samples)[sample.index] = sample
-                on_sample(sample)
-                if len(samples) < policy.n and not unfinished and _is_settled(samples.values(), policy, settings):
-                    ended = "rule"
-                    break
+        try:
+            with closing(until(drawn, clock=clock, deadline=deadline)) as stream:
+                for sample in (_with_answer(one, thinking=thinking) for one in stream):
+                    (unfinished if sample.finish == "clock" else samples)[sample.index] = sample
+                    on_sample(sample)
+                    if len(samples) < policy.n and not unfinished and _is_settled(samples.values(), policy, settings):
+                        ended = "rule"
+                        break
+        except QuestionRefused as refused:
+            on_refused(problem.id, refused)
+            ended = "refused"
     if ended == "all" and len(samples) < policy.n:
         ended = "time"
     # A rule that ended the problem did so without these answers, and they do not change its vote.
-    if policy.harvest and ended != "rule":
+    if policy.harvest and ended not in ("rule", "refused"):
         cut = [*samples.values(), *unfinished.values()]
         for sample in harvest(
             problem, cut, sampler=sampler, clock=clock, policy=policy, deadline=deadline, reserve=reserve

@@ -69,6 +69,8 @@ class Fleet:
     """Samples that no server has a slot for."""
     seconds: list[float] = field(default_factory=list)
     """Seconds of the latest samples."""
+    finished: int = 0
+    """Samples that came whole."""
     _owed: int = 0
     """Samples under way."""
     _freed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -146,6 +148,7 @@ class Fleet:
         server.failures, server.trouble = 0, ""
         self.hear(server)
         self.seconds = [*self.seconds[-199:], seconds]
+        self.finished += 1
 
     def hedge_after_s(self, *, but: Server) -> float | None:
         """Return the seconds after which a sample on `but` is also tried elsewhere; None where it must not be now."""

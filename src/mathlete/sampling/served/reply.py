@@ -101,7 +101,8 @@ class Reply:
             self._chunks += bool(thought or said)
             self._logprobs += logprobs
         if reason and reason not in _FINISHES:
-            raise Lost(f"a completion must end by stop or length, and ended by {quote(reason, most=60)}")
+            rule = f"a completion must end by stop or length, and ended by {quote(reason, most=60)}"
+            raise Lost(rule, filtered=reason == "content_filter")
         self._finish = self._finish or _FINISHES.get(reason)
         return bool(thought or said or logprobs)
 

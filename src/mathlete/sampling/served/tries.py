@@ -11,7 +11,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
-from mathlete.lost import Lost, LostTry, OnLost
+from mathlete.lost import Lost, LostTry, OnLost, QuestionRefused
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.sampling.served.asked import ServerPrompt, find_refused, further_words, without_refused
 from mathlete.sampling.served.events import Events
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 _MOST_GARBLED = 3
 """Wrong replies to one request after which, once the patience is over too, nothing better is expected."""
+_MOST_BETWEEN = 5
+"""Losses of one sample, with others that came whole between them, after which it is taken for what is wrong."""
+_MOST_FILTERED = 2
+"""Replies that a server's filter withheld after which no other is expected."""
 _GRACE_S = 1.0
 """Seconds that a server has to send the count of tokens after a completion's end."""
 _BUSY = (408, 409, 425, 429)
@@ -78,8 +82,16 @@ class Job:
     """Tries that brought a wrong reply."""
     doubted: bool = False
     """Whether an empty completion was asked for again: what comes empty twice is what the model says."""
+    filtered: int = 0
+    """Tries whose reply a filter of the server's withheld."""
+    between: int = 0
+    """Tries lost by the server's own mistake, with other samples that came whole since the one before."""
+    seen: int = -1
+    """Samples that had come whole when the latest of these was lost."""
     refusals: dict[Server, str] = field(default_factory=dict)
     """Servers that say that the request is wrong, in their words."""
+    all_too_long: bool = True
+    """Whether they say it of this prompt: not of the name, the key or the address."""
 
     begun: "list[_Try]" = field(default_factory=list)
     """The tries that have not come to an end."""
@@ -169,10 +181,15 @@ class Job:
         now = time.monotonic()
         self.first_lost = self.first_lost or now
         self.garbled += lost.garbled
-        if self.garbled >= _MOST_GARBLED and now - self.first_lost > self.fleet.patience_s:
-            raise UserError(
+        self.filtered += lost.filtered
+        if (lost.garbled or lost.broken) and self.fleet.finished > self.seen:
+            self.between, self.seen = self.between + 1, self.fleet.finished
+        # While others come, it is not the server that is down.
+        wrong = self.garbled >= _MOST_GARBLED or self.between >= _MOST_BETWEEN
+        if self.filtered >= _MOST_FILTERED or (wrong and now - self.first_lost > self.fleet.patience_s):
+            raise QuestionRefused(
                 f"a sample must come whole from {server.url}",
-                value=f"{self.garbled} wrong replies for problem {self.prompt.problem_id}, the last: {lost.reason}",
+                value=f"wrong replies for problem {self.prompt.problem_id}, the last: {lost.reason}",
                 cure="mend the server; the run goes on where it stopped",
             )
 
@@ -185,11 +202,13 @@ class Job:
             # The prompt was taken, so what is refused is its length.
             return Sample.without_room(problem_id=self.prompt.problem_id, index=self.index, seed=self.seed)
         self.refusals[server] = refused.words
+        self.all_too_long &= refused.status in _TOO_LONG
         if refused.status not in _TOO_LONG:
             # Not this prompt is wrong, but the name, the key or the address.
             server.record_failure(refused.words, patience_s=self.fleet.patience_s)
         if len(self.refusals) == len(self.fleet.servers):
-            raise UserError(
+            kind = QuestionRefused if self.all_too_long else UserError
+            raise kind(
                 f"{server.url} must take the request for problem {self.prompt.problem_id}",
                 value=refused.words,
                 cure="check the model's name (--servers.model), its context length and the key (OPENAI_API_KEY)",
@@ -333,7 +352,10 @@ async def _raise_refusal(response: "Response") -> None:
         raise _Refused(status, words)
     wait_s = read_wait(response.headers.get("retry-after"))
     raise Lost(
-        words if wait_s is None else f"{words} (to be asked again in {wait_s:g} s)", wait_s=wait_s, garbled=False
+        words if wait_s is None else f"{words} (to be asked again in {wait_s:g} s)",
+        wait_s=wait_s,
+        garbled=False,
+        broken=status == 500,
     )
 
 

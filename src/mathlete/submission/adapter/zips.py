@@ -35,6 +35,7 @@ def write_adapter_zip(file: Path, adapter: AdapterFiles, *, base: str, dtype: st
             cast = stack.enter_context(TemporaryFolder("adapter")) / WEIGHTS
             _cast(weights, cast, dtype=dtype)
             weights = cast
+        _require_finite(weights)
         file.parent.mkdir(parents=True, exist_ok=True)
         require_space(file.parent, needed_bytes=weights.stat().st_size)
         with replace_when_done(file) as temporary, zipfile.ZipFile(temporary, "w") as archive:
@@ -69,6 +70,22 @@ def _member(name: str) -> zipfile.ZipInfo:
     member = zipfile.ZipInfo(name, date_time=_BEGINNING)
     member.external_attr, member.create_system = 0o644 << 16, 3  # a plain file of Unix, wherever it is made
     return member
+
+
+def _require_finite(weights: Path) -> None:
+    """Check every number of the weights, a tensor at a time: vLLM serves whatever is there.
+
+    Raises:
+        UserError: one is not finite.
+    """
+    from safetensors import safe_open
+
+    with safe_open(weights, framework="pt") as file:
+        names = [*file.keys()]
+        broken = next((name for name in names if not bool(file.get_tensor(name).isfinite().all())), None)
+    if broken is not None:
+        rule, cure = "an adapter must hold finite numbers", "take an earlier checkpoint: this training has diverged"
+        raise UserError(rule, value=broken, cure=cure)
 
 
 def _cast(weights: Path, into: Path, *, dtype: str) -> None:
