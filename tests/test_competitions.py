@@ -176,7 +176,7 @@ def test_points_are_given_by_the_number_of_runs_that_were_right(cup: Path) -> No
         ("problems = 4", 'problems = "4"', "problems must be an integer, got '4'"),
         ("problems = 4", "problems = 4.0", "problems must be an integer, got 4.0"),
         ("runs = 3", "runs = true", "runs must be an integer, got True"),
-        ("runs = 3", "runs = 0", "runs must be at least 1, got 0"),
+        ("runs = 3", "runs = 0", "runs must be 1 to 100, got 0"),
         ("runs = 3", "runs = 2", "points must be 3 numbers: of none to all of the runs right"),
         ("[0, 0, 0.25, 1]", "[0, 1, 0.25, 1]", "points must be from 0 to 1, ascending, got [0.0, 1.0, 0.25, 1.0]"),
         ("[0, 0, 0.25, 1]", '[0, 0, "half", 1]', "points must be a list of numbers"),
