@@ -11,10 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mathlete.adapters import ADAPTER_CONFIG, WEIGHTS, ForeignAdapter
+from mathlete.adapters import ADAPTER_CONFIG, WEIGHTS, AdapterFiles, ForeignAdapter
 from mathlete.errors import UserError
 from mathlete.models import find_model, load_model
 from mathlete.runs import read_json
+from mathlete.submission.adapter.zips import write_adapter_zip
 from tests.conftest import POCKET, CommandLine
 
 SOURCE = find_model("pocket")
@@ -139,3 +140,13 @@ def test_a_base_is_known_by_its_weights_its_name_or_that_of_its_4_bit_copy(made:
     configure(base_model_name_or_path="someone/small-r1", revision="a" * 40)(adapter)
     with pytest.raises(UserError, match=f"here someone/small-r1@{'a' * 40}"):
         ForeignAdapter(adapter).require_base(pinned)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_numbers_that_are_none_are_not_handed_in(number: str, tmp_path: Path) -> None:
+    weights = {QUERY: torch.zeros(4, 128), QUERY.replace("_A", "_B"): torch.full((128, 4), float(number))}
+    save_file(weights, tmp_path / WEIGHTS)
+    (tmp_path / ADAPTER_CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 8}))
+    with pytest.raises(UserError, match=r"must hold finite numbers, got .*q_proj\.lora_B\.weight"):
+        write_adapter_zip(tmp_path / "submission.zip", AdapterFiles.read(tmp_path), base="some/model")
+    assert not (tmp_path / "submission.zip").exists()

@@ -27,6 +27,7 @@ SOURCE = find_model("pocket")
 RULES = AdapterRules(base=("mathlete/pocket",), max_rank=8)
 LAYER = "base_model.model.model.layers.0.self_attn.q_proj"
 QUERY = f"{LAYER}.lora_A.weight"
+HEAD = {"A": (4, 128), "B": (576, 4)}
 MADE_UP = """
 slug = "a-made-up-challenge"
 deliverable = "adapter"
@@ -135,12 +136,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "unknown": (rename("q_proj", "w_pack"), "must be a linear layer of the base"),
     "other-base": (store(**{QUERY: torch.ones(4, 64)}), "must fit the base that it is served with"),
     "lm-head": (
-        store(
-            **{
-                "base_model.model.lm_head.lora_A.weight": torch.ones(4, 128),
-                "base_model.model.lm_head.lora_B.weight": torch.ones(576, 4),
-            }
-        ),
+        store(**{f"base_model.model.lm_head.lora_{part}.weight": torch.ones(*shape) for part, shape in HEAD.items()}),
         "embedding and output layer must be left alone",
     ),
 }
@@ -278,11 +274,6 @@ def test_a_build_is_refused_and_leaves_the_last_zip(adapter: Path, rules: Path, 
     build = ("build", "--competition", rules, "--model", adapter, "--run", "one", "--json")
     assert "must be of the competition's base, mathlete/pocket" in submit(*build).refusal
     good = submit(*build, "--adapter.base", "pocket").result
-    for number in ("nan", "inf"):
-        diverged = Path(shutil.copytree(adapter, adapter.with_name(number)))
-        store(**{QUERY: torch.full((4, 128), float(number))})(diverged)
-        refused = submit(*build, "--adapter.base", "pocket", "--model", diverged).refusal
-        assert f"must hold finite numbers, got {QUERY}" in refused
     configure(base_model_name_or_path="Qwen/Qwen3-8B")(adapter)
     assert "got Qwen/Qwen3-8B" in submit(*build, "--adapter.base", "pocket").refusal
     configure(base_model_name_or_path=str(POCKET))(adapter)

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
 
@@ -242,15 +242,15 @@ _TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 """The part for texts in the configuration of a model that sees or hears too."""
 
 
-def _find_context(config: Mapping[str, Any]) -> int:
+def _find_context(config: Mapping[str, object]) -> int:
     """Return the tokens of a model's context by its config.json.
 
     >>> _find_context({"thinker_config": {"text_config": {"max_position_embeddings": 8192}}}), _find_context({})
     (8192, 4096)
     """
-    own = (config.get(name) for name in _LENGTHS)
+    own = (said for name in _LENGTHS if isinstance(said := config.get(name), int) and said > 0)
     parts = (_find_context(part) for name in _TEXT_PARTS if isinstance(part := config.get(name), Mapping))
-    return int(next(filter(None, own), None) or next(parts, _CONTEXT))
+    return next(own, None) or next(parts, _CONTEXT)
 
 
 def build_command(settings: BuildSettings) -> dict[str, object]:

@@ -1,10 +1,13 @@
 """Servers that share one queue of samples: slots, patience, lost servers and their return, second tries."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -157,3 +160,21 @@ class Fleet:
         if self.waiting or not idle or len(self.seconds) < 4:
             return None
         return max(_HEDGE_LEAST_S, _HEDGE_AFTER * median(self.seconds))
+
+
+def read_wait(header: str | None) -> float | None:
+    """Return the seconds of a Retry-After header, which may also be a date; None where it says nothing sensible.
+
+    >>> read_wait("2.5"), read_wait("soon"), read_wait("-1"), read_wait("nan")
+    (2.5, None, None, None)
+    """
+    if header is None:
+        return None
+    try:
+        seconds = float(header)
+    except ValueError:
+        try:
+            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
+        except (ValueError, TypeError):
+            return None
+    return seconds if math.isfinite(seconds) and seconds > 0 else None

@@ -1,13 +1,10 @@
 """One sample from a fleet of servers, in as many tries as it takes: what is lost is noted, and asked for again."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError
@@ -15,7 +12,7 @@ from mathlete.lost import Lost, LostTry, OnLost, QuestionRefused
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.sampling.served.asked import ServerPrompt, find_refused, further_words, without_refused
 from mathlete.sampling.served.events import Events
-from mathlete.sampling.served.fleet import Fleet, Server
+from mathlete.sampling.served.fleet import Fleet, Server, read_wait
 from mathlete.sampling.served.reply import Reply
 from mathlete.text import clean, parse_json, quote
 
@@ -387,21 +384,3 @@ async def read_message(response: "Response") -> str:
     for name in ("error", "message", "detail"):
         said = said.get(name, said) if isinstance(said, dict) else said
     return str(said)
-
-
-def read_wait(header: str | None) -> float | None:
-    """Return the seconds of a Retry-After header, which may also be a date; None where it says nothing sensible.
-
-    >>> read_wait("2.5"), read_wait("soon"), read_wait("-1"), read_wait("nan")
-    (2.5, None, None, None)
-    """
-    if header is None:
-        return None
-    try:
-        seconds = float(header)
-    except ValueError:
-        try:
-            seconds = (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds()
-        except (ValueError, TypeError):
-            return None
-    return seconds if math.isfinite(seconds) and seconds > 0 else None
