@@ -89,7 +89,11 @@ def describe_conditions(rules: Competition, policy: Policy, *, prompt: SavedProm
     }
     other = {name: (value, getattr(rules.sampling, name)) for name, value in own.items()}
     differ = [f"{name} {theirs:g}, here {value:g}" for name, (value, theirs) in other.items() if value != theirs]
-    if rules.prompt and not rules.prompt.is_same(instruction=prompt.instruction, template=prompt.template_args):
+    if (
+        rules.prompt
+        and prompt.organiser != rules.prompt
+        and not rules.prompt.is_same(instruction=prompt.instruction, template=prompt.template_args)
+    ):
         differ.append("another prompt, which --prompt.organiser would take from its rules")
     if rules.scorer.reads_text:
         differ.append("its samples go on behind a box, ours end there")

@@ -394,5 +394,3 @@ def test_rows_are_proved_against_the_organisers_prompt(rules: Path, train: Comma
     beside = ("--prompt.organiser", rules, "--prompt.instruction", "Box it.")
     assert "an organiser's prompt must be alone" in train(*rows, *beside).refusal
     assert "organiser must choose the prompt, got aimo-3" in train(*rows, "--prompt.organiser", "aimo-3").refusal
-    rules.write_text(MADE_UP.replace("[prompt]", '[prompt]\nsystem = "You are good."'))
-    assert "got a system message" in train(*rows, "--prompt.organiser", rules).refusal

@@ -1,6 +1,5 @@
 """Settings of `submit answer`: the table, whose rules, which clock, and what of that the organiser fixes."""
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -107,15 +106,12 @@ class AnswerSettings:
         Raises:
             UserError: it can't be built here, or something else is said of the prompt.
         """
-        fixed = self.rules and self.rules.prompt
-        if not fixed:
+        if not (self.competition and self.rules and self.rules.prompt):
             return self.model
         if self.model.prompt != PromptSettings():
             value = ", ".join(self.model.prompt.to_json())
             raise UserError("an organiser's prompt must be alone", value=value, cure="leave out all of --prompt.")
-        arguments = tuple(f"{name}={json.dumps(value)}" for name, value in (fixed.template or {}).items())
-        prompt = PromptSettings(instruction=fixed.instruction, template_args=arguments)
-        return replace(self.model, prompt=prompt)
+        return replace(self.model, prompt=PromptSettings(organiser=self.competition))
 
     def to_policy(self) -> Policy:
         """Return the policy in words and numbers.

@@ -47,7 +47,9 @@ def read_fields(
         if key not in hints:
             cure = f"{nearest(key, [*hints])}; or leave it out"
             raise UserError(f"{where} must have known keys only", value=f"{table}{key}", cure=cure)
-        said[key] = _read_value(hints[key], part, where=where, key=f"{table}{key}")
+        # A text may be empty where it is by itself: that is said of a suffix, and of no name.
+        empty = part == "" and getattr(kind, key, None) == ""
+        said[key] = part if empty else _read_value(hints[key], part, where=where, key=f"{table}{key}")
     for field in fields(kind):
         if field.name in hints and field.name not in {*value, *optional} and field.default is MISSING:
             raise UserError(f"{where} must say {table}{field.name}", value="nothing", cure=CURE)

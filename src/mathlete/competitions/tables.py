@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Literal
 
-from mathlete.errors import Rule, UserError
+from mathlete.errors import Rule
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,21 +65,6 @@ class PromptRules:
     """What follows the statement in the user's message, with its own line break."""
     template: Mapping[str, bool | int | float | str] | None = None
     """Arguments of the chat template, such as enable_thinking."""
-
-    @property
-    def instruction(self) -> str:
-        """The suffix as the second paragraph of the user's message, which is how prompts are built here.
-
-        Raises:
-            UserError: it is none, or there is a system message.
-        """
-        if self.system is not None or not self.suffix.startswith("\n") or not self.suffix.strip():
-            raise UserError(
-                "an organiser's prompt must be a statement and a paragraph behind it to be built here",
-                value="a system message" if self.system is not None else f"the suffix {self.suffix!r}",
-                cure="train with another tool, and rehearse the adapter here",
-            )
-        return self.suffix.removeprefix("\n")
 
     def is_same(self, *, instruction: str, template: Mapping[str, object]) -> bool:
         """Return whether a prompt with this second paragraph and these arguments is the organiser's."""

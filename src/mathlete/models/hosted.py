@@ -62,4 +62,4 @@ class HostedPrompts(PromptFormat):
     @cached_property
     def sha256(self) -> str:
         """Hash of instruction and arguments: the template is the server's."""
-        return sha256_json({"template": "the server's own", **self._saved.to_json()})
+        return sha256_json({"template": "the server's own", **self.saved.to_json()})

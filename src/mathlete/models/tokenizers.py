@@ -7,7 +7,6 @@ from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mathlete.competitions import competition
 from mathlete.errors import UserError, nearest
 from mathlete.models.hosted import HostedPrompts
 from mathlete.models.names import ModelSource, explain_unreadable
@@ -40,17 +39,10 @@ def load_prompt_format(source: ModelSource) -> PromptFormat:
     """Load the tokenizer and return the prompt format that the model is served with."""
     prompt = source.served_prompt
     if source.hosted:
-        return HostedPrompts(instruction=prompt.instruction, template_args=prompt.template_args)
+        return HostedPrompts().with_saved(prompt)
     tokenizer, notes = _load(source)
     _check_arguments(tokenizer, prompt.template_args, where=source.location)
-    organiser = source.prompt.organiser
-    return PromptFormat(
-        tokenizer=tokenizer,
-        instruction=prompt.instruction,
-        template_args=prompt.template_args,
-        notes=notes,
-        organiser=competition(organiser).organisers_prompt if organiser else None,
-    )
+    return PromptFormat(tokenizer=tokenizer, notes=notes).with_saved(prompt)
 
 
 def _check_arguments(tokenizer: "PreTrainedTokenizerBase", arguments: Mapping[str, object], *, where: str) -> None:

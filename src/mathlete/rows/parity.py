@@ -86,7 +86,7 @@ def describe_mismatch(
 
 def _serve(row: TokenRow, prompts: PromptFormat, messages: Messages | None) -> list[int]:
     tokenizer: Any = prompts.tokenizer
-    if prompts.organiser is not None and messages is None:
+    if prompts.organiser is not None and prompts.adds_bos and messages is None:
         return [*tokenizer(prompts.organiser.render(row["statement"], tokenizer=tokenizer))["input_ids"]]
     return [
         *tokenizer.apply_chat_template(
@@ -107,7 +107,7 @@ def _find_turn_end(prompts: PromptFormat) -> int:
 def _doubles_bos(served: Sequence[int], prompts: PromptFormat) -> bool:
     """Return whether a prompt has more than the one bos of its beginning, or of a turn where bos marks turns."""
     bos = prompts.tokenizer.bos_token_id
-    if prompts.organiser is not None:
+    if prompts.adds_bos:
         return False
     repeated = any(first == second == bos for first, second in pairwise(served))
     return repeated or (served.count(bos) > 1 and not prompts.bos_marks_turns)

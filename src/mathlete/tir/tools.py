@@ -81,8 +81,7 @@ class ToolSettings:
 
     def instruct(self, prompts: PromptFormat) -> PromptFormat:
         """Return the prompts with the instruction about Python added, or as they are without tools."""
-        parts = [part for part in (prompts.instruction, self.instruction) if part]
-        return replace(prompts, instruction=" ".join(parts)) if self.turns else prompts
+        return prompts.with_further(self.instruction) if self.turns else prompts
 
 
 @dataclass(eq=False)

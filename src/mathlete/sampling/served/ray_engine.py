@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from mathlete.errors import UserError, require
 from mathlete.lost import Lost, LostTry, OnLost
 from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.problems import Problem
-from mathlete.prompts import PromptFormat
+from mathlete.prompts import PromptFormat, PromptSettings
 from mathlete.sampling import Continuing, Sample, SamplingConfig
 from mathlete.sampling.continuing import Cancel
 from mathlete.sampling.served.loop import explain_closed
@@ -124,7 +124,8 @@ class RaySampler(Continuing):
         """
         settings.check()
         self.prompts = prompts or load_prompt_format(source)
-        instruction = self.prompts.instruction
+        # Rules that the prompt comes from may be a file of this machine alone.
+        bare, saved = replace(source, prompt=PromptSettings()), self.prompts.saved
         self._settings, self._on_lost = settings, on_lost
         self._ray = join_cluster(settings.address)
         actor: Any = self._ray.remote(SamplingWorker).options(
@@ -133,7 +134,7 @@ class RaySampler(Continuing):
             max_restarts=-1,
             max_concurrency=settings.at_once + 1,  # one that stops the others
         )
-        self._workers = [actor.remote(source, precision, dtype, threads, instruction) for _ in range(settings.workers)]
+        self._workers = [actor.remote(bare, precision, dtype, threads, saved) for _ in range(settings.workers)]
         self._wait_ready()
         self._inbox: SimpleQueue[_Call | None] = SimpleQueue()
         self._keys = itertools.count()

@@ -8,6 +8,7 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, Precision, load_prompt_format
 from mathlete.problems import Problem
+from mathlete.prompts import SavedPrompt
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.sampling.continuing import Cancel
 
@@ -16,7 +17,7 @@ class SamplingWorker:
     """The actor: the embedded engine in a process of the cluster."""
 
     def __init__(
-        self, source: ModelSource, precision: Precision, dtype: str, threads: int | None, instruction: str
+        self, source: ModelSource, precision: Precision, dtype: str, threads: int | None, prompt: SavedPrompt
     ) -> None:
         from mathlete.sampling.embedded import open_transformers
 
@@ -27,7 +28,7 @@ class SamplingWorker:
         self._refusal: UserError | None = None
         """Why there is no model. Of an actor that is not made, Ray tells a traceback, and no error."""
         try:
-            prompts = replace(load_prompt_format(source), instruction=instruction)
+            prompts = load_prompt_format(source).with_saved(prompt)
             self._sampler = open_transformers(
                 source, precision=precision, dtype=dtype, threads=threads, prompts=prompts
             )

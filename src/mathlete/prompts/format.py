@@ -1,33 +1,24 @@
-"""The one place where a prompt is built and a trace becomes the tokens that follow it.
+"""One model's prompts as tokens, and the tokens of what it must write behind them."""
 
-A model is served with the prompt it was trained with: what is free in it, the instruction and the arguments of the chat
-template, travels in the model's folder as `mathlete_prompt.json` from the base through merge and export into the
-notebook. `PromptSettings` names what is to be otherwise.
-"""
-
-import json
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from mathlete.competitions import PromptRules, competition
+from mathlete.competitions import PromptRules
 from mathlete.errors import UserError
 from mathlete.marks import Marks
 from mathlete.problems import Problem
+from mathlete.prompts.settings import INSTRUCTION, PROMPT_FILE, SavedPrompt
 from mathlete.reasoning import THINK, Opening, ReasoningMarks, close_text, find_marks, is_reasoning_model
-from mathlete.runs import read_record, sha256_json, write_json
+from mathlete.runs import sha256_json, write_json
 from mathlete.text import clean
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
-"""DeepSeek's own advice for R1 on mathematics (README of deepseek-ai/DeepSeek-R1, "Usage Recommendations")."""
-PROMPT_FILE = "mathlete_prompt.json"
 _MARK = re.compile(r"<[|｜].+[|｜]>")
 """How most vocabularies write the marks of a chat, in use or not: <|im_end|>, <｜User｜>."""
 _SAID = "391"
@@ -47,103 +38,6 @@ def completion_text(*, trace: str, answer: str, opening: str = "", marks: Reason
 
 
 @dataclass(frozen=True, kw_only=True)
-class PromptSettings:
-    """What stands in the prompt beside the problem, where it is to be other than the model's folder says."""
-
-    instruction: str | None = None
-    """What is asked behind the problem, "" for nothing; default: what the model was trained with, else R1's."""
-    template_args: tuple[str, ...] = ()
-    """Arguments of the chat template, KEY=VALUE, as in enable_thinking=false or reasoning_effort=high; default: those
-    that the model was trained with."""
-
-    organiser: str = ""
-    """Competition, a name or a file of rules, whose organiser's prompt it is; every row is then proved against that."""
-
-    def check(self) -> None:
-        """Raise UserError where an argument is not KEY=VALUE, or something is said beside an organiser's prompt."""
-        own = self.instruction is not None or bool(self.arguments)
-        if self.organiser and own:
-            cure = "leave --prompt.instruction and --prompt.template-args out"
-            raise UserError("an organiser's prompt must be alone", value=self.organiser, cure=cure)
-
-    @property
-    def arguments(self) -> dict[str, object]:
-        """The arguments by name; a value is JSON where it can be, else text.
-
-        >>> PromptSettings(template_args=("enable_thinking=false", "reasoning_effort=high", "budget=512")).arguments
-        {'enable_thinking': False, 'reasoning_effort': 'high', 'budget': 512}
-        """
-        pairs = [argument.partition("=") for argument in self.template_args]
-        for argument, (name, sign, _) in zip(self.template_args, pairs, strict=True):
-            if not sign or not name.isidentifier():
-                cure = "write it as in --prompt.template-args enable_thinking=false"
-                raise UserError("an argument of the chat template must be KEY=VALUE", value=repr(argument), cure=cure)
-        if twice := [name for name, times in Counter(name for name, _, _ in pairs).items() if times > 1]:
-            rule = "each argument of the chat template must be given once"
-            raise UserError(rule, value=", ".join(twice), cure="leave the others out")
-        return {name: _parse_value(value) for name, _, value in pairs}
-
-    def to_json(self) -> dict[str, object]:
-        """Return the settings as JSON values, which `from_json` reads; only what says something."""
-        own = {"instruction": self.instruction, "template_args": [*self.template_args], "organiser": self.organiser}
-        return {name: value for name, value in own.items() if value or (name, value) == ("instruction", "")}
-
-    @classmethod
-    def from_json(cls, value: object) -> Self:
-        """Return the settings in a JSON object.
-
-        Raises:
-            TypeError: no object, or an unknown key.
-        """
-        if not isinstance(value, Mapping):
-            raise TypeError(f"a prompt's settings must be an object, and are {value!r}")
-        return cls(**{**value, "template_args": tuple(value.get("template_args", ()))})
-
-
-def _parse_value(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-@dataclass(frozen=True, kw_only=True)
-class SavedPrompt:
-    """What a model's folder says of its prompt."""
-
-    instruction: str = INSTRUCTION
-    template_args: Mapping[str, object] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, model_folder: Path) -> Self:
-        """Read the prompt file of a model's folder; where there is none, the instruction is R1's."""
-        file = model_folder / PROMPT_FILE
-        return read_record(file, cls._of_row) if file.is_file() else cls()
-
-    @classmethod
-    def _of_row(cls, row: Mapping[str, object]) -> Self:
-        instruction, arguments = row["instruction"], row.get("template_args", {})
-        if not isinstance(instruction, str):
-            raise TypeError(f"the instruction must be a text, and is {instruction!r}")
-        if not isinstance(arguments, dict):
-            raise TypeError(f"the template's arguments must be an object, and are {arguments!r}")
-        return cls(instruction=instruction, template_args=arguments)
-
-    def with_settings(self, settings: PromptSettings) -> "SavedPrompt":
-        """Return it with what the settings name in its place; arguments that they do not name stay."""
-        if settings.organiser:
-            rules = competition(settings.organiser).organisers_prompt
-            return SavedPrompt(instruction=rules.instruction, template_args=rules.template or {})
-        instruction = self.instruction if settings.instruction is None else settings.instruction
-        return SavedPrompt(instruction=instruction, template_args={**self.template_args, **settings.arguments})
-
-    def to_json(self) -> dict[str, object]:
-        """Return the content of the prompt file, which is hashed too; arguments only where there are any."""
-        arguments = {"template_args": dict(self.template_args)} if self.template_args else {}
-        return {"instruction": self.instruction, **arguments}
-
-
-@dataclass(frozen=True, kw_only=True)
 class PromptFormat:
     """One model's prompts: its tokenizer with its chat template, and the instruction after the statement."""
 
@@ -156,6 +50,8 @@ class PromptFormat:
     """What was chosen for the tokenizer when it was loaded, and why, in lines for a person."""
     organiser: PromptRules | None = None
     """The organiser's prompt that it stands for; None: nobody's."""
+    adds_bos: bool = False
+    """Whether the organiser's vLLM puts a bos of its own before it."""
 
     def prompt_ids(self, statement: str) -> list[int]:
         """Return the served prompt's token ids: bos once, the reasoning opened where the template opens it.
@@ -181,7 +77,7 @@ class PromptFormat:
     @cached_property
     def _added(self) -> list[int]:
         """What an organiser's vLLM puts before a prompt that it is given as text: a bos, though there may be one."""
-        return [] if self.organiser is None else [*self.tokenizer("")["input_ids"]]
+        return [*self.tokenizer("")["input_ids"]] if self.adds_bos else []
 
     def _render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
         """Render a conversation with the template; with `prompt`, up to where the model goes on."""
@@ -189,7 +85,7 @@ class PromptFormat:
         return str(render([*messages], tokenize=False, add_generation_prompt=prompt, **self.template_args))
 
     def _render_content(self, content: str) -> str:
-        return self._render([{"role": "user", "content": content}])
+        return self._render(self._turns(content))
 
     def render(self, statement: str) -> str:
         """Return the prompt as the template writes it, where marks of the statement and of the template look alike."""
@@ -259,10 +155,14 @@ class PromptFormat:
 
         Marks in them are broken, for whoever renders the conversation would take them for marks.
         """
-        return [{"role": "user", "content": self.marks.break_up(self._content(statement))}]
+        return self._turns(self.marks.break_up(self._content(statement)))
+
+    def _turns(self, content: str) -> list[dict[str, str]]:
+        return [*_list_system(self.organiser), {"role": "user", "content": content}]
 
     def _content(self, statement: str) -> str:
-        return clean(f"{statement}\n{self.instruction}" if self.instruction else statement)
+        suffix = f"\n{self.instruction}" if self.instruction else ""
+        return clean(f"{statement}{suffix if self.organiser is None else self.organiser.suffix}")
 
     def completion_ids(self, *, trace: str, answer: str) -> list[int]:
         """Return the token ids of trace, `</think>`, boxed answer and eos.
@@ -369,7 +269,7 @@ class PromptFormat:
         """Whether the template writes bos before every turn, as ChatML's `<|im_start|>`, and not once."""
         from jinja2 import TemplateError
 
-        turns = [*self.messages("1"), {"role": "assistant", "content": _SAID}, *self.messages("1")]
+        turns = [*self.messages("1"), {"role": "assistant", "content": _SAID}, self.messages("1")[-1]]
         try:
             longer = self.ids(self._render(turns))
         except TemplateError:
@@ -380,18 +280,40 @@ class PromptFormat:
     @cached_property
     def sha256(self) -> str:
         """Hash of template, its arguments and instruction, which determine every prompt; it is in every manifest."""
-        return sha256_json({"template": str(self.tokenizer.chat_template), **self._saved.to_json()})
+        return sha256_json({"template": str(self.tokenizer.chat_template), **self.saved.to_json()})
 
     def save(self, folder: Path) -> None:
         """Write the instruction and the template's arguments into the model's folder."""
-        write_json(folder / PROMPT_FILE, self._saved.to_json())
+        write_json(folder / PROMPT_FILE, self.saved.to_json())
 
     @property
-    def _saved(self) -> SavedPrompt:
-        return SavedPrompt(instruction=self.instruction, template_args=self.template_args)
+    def saved(self) -> SavedPrompt:
+        """What is free in it, as a model's folder keeps it."""
+        return SavedPrompt(
+            instruction=self.instruction,
+            template_args=self.template_args,
+            organiser=self.organiser,
+            adds_bos=self.adds_bos,
+        )
+
+    def with_saved(self, saved: SavedPrompt) -> "PromptFormat":
+        """Return the prompts with what a folder's file says in place of their own."""
+        return replace(self, **vars(saved))
+
+    def with_further(self, instruction: str) -> "PromptFormat":
+        """Return the prompts with a further sentence behind their instruction."""
+        words = " ".join(part for part in (self.instruction, instruction) if part)
+        organiser = self.organiser and replace(self.organiser, suffix=f"{self.organiser.suffix} {instruction}".rstrip())
+        return replace(self, instruction=words, organiser=organiser)
 
     def ids(self, text: str) -> list[int]:
         """Return the token ids of a rendered text."""
         # A rendered template already holds bos: adding special tokens here would double it.
         ids: list[int] = self.tokenizer(clean(text), add_special_tokens=False)["input_ids"]
         return ids
+
+
+def _list_system(organiser: PromptRules | None) -> list[dict[str, str]]:
+    if organiser is None or organiser.system is None:
+        return []
+    return [{"role": "system", "content": organiser.system}]
