@@ -58,7 +58,8 @@ PARTS: dict[str, tuple[str, ...]] = {
     "sandbox": ("sampling_sandbox", "sandbox_table", "kernel_gateway", "signals"),
     "folders": ("doctor", "help", "hub_push", "vouching", "model_folders", "mistakes", "stops", "locks"),
     "first-hour": ("first_hour",),
-    "docs": ("house", "changes", "docs_commands", "launch_files", "report", "report_exports", "report_browser"),
+    "docs": ("house", "changes", "docs_commands", "launch_files", "report", "report_exports"),
+    "browser": ("report_browser",),
     "submit": (
         "submit_build",
         "submit_bytes",

@@ -22,6 +22,7 @@ from mathlete.pocket.tokenizer import build_tokenizer
 from mathlete.prompts import PromptFormat
 from mathlete.runs import sha256_tree
 from mathlete.shipped import data_folder
+from tests.conftest import sample
 
 TINY: dict[str, Any] = {"hidden": 64, "layers": 1, "heads": 2, "intermediate": 64, "batch": 2, "vocabulary": 320}
 
@@ -31,10 +32,11 @@ def prompts() -> PromptFormat:
     return PromptFormat(tokenizer=build_tokenizer(vocabulary=576), instruction="")
 
 
-def test_the_tokenizer_gives_back_every_text(prompts: PromptFormat) -> None:
+@pytest.mark.parametrize("count", sample(100, slow=[400]))
+def test_the_tokenizer_gives_back_every_text(prompts: PromptFormat, count: int) -> None:
     tokenizer = prompts.tokenizer
     assert len(tokenizer) <= 576
-    for item in generate_items(families=["easy", "hard"], count=400, seed=1, split="test"):
+    for item in generate_items(families=["easy", "hard"], count=count, seed=1, split="test"):
         text = f"{item.problem.statement}\n{item.completion} Ünïcödé ∑ 数"
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids, skip_special_tokens=True) == text

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.competitions import competition
@@ -56,7 +56,6 @@ def as_recorded(pool: Pool) -> Any:
 
 
 @given(seed=st.integers(0, 999), vote=st.sampled_from(VOTES), n=st.integers(1, 9))
-@settings(max_examples=40, deadline=None)
 def test_the_recorded_policy_replayed_gives_the_recorded_result(seed: int, vote: Any, n: int) -> None:
     problems, samples = record(6, n=n, seed=seed)
     policy = Policy(n=n, vote=vote, sampling=SamplingConfig(max_tokens=10_000))
@@ -81,7 +80,6 @@ def test_the_recorded_policy_replayed_gives_the_recorded_result(seed: int, vote:
 
 
 @given(seed=st.integers(0, 999), n=st.integers(1, 6), slots=st.integers(1, 6))
-@settings(max_examples=30, deadline=None)
 def test_slots_change_the_wall_but_neither_the_vote_nor_the_work(seed: int, n: int, slots: int) -> None:
     pool = Pool.of(*record(4, n=8, seed=seed))
     drawn = draw_samples(pool, n=n, rows=3, seed=seed)
@@ -94,7 +92,6 @@ def test_slots_change_the_wall_but_neither_the_vote_nor_the_work(seed: int, n: i
 
 
 @given(seed=st.integers(0, 999), stop=st.sampled_from(["exact", "votes2", "beta95+exact"]))
-@settings(max_examples=30, deadline=None)
 def test_a_stop_ends_no_later_and_exact_keeps_the_vote(seed: int, stop: str) -> None:
     pool = Pool.of(*record(5, n=10, seed=seed))
     drawn = draw_samples(pool, n=7, rows=4, seed=seed)
@@ -115,7 +112,6 @@ def test_a_cap_below_every_sample_leaves_no_answer() -> None:
 
 
 @given(seed=st.integers(0, 999), wall_s=st.floats(1, 200))
-@settings(max_examples=30, deadline=None)
 def test_allowances_keep_the_wall_and_a_wide_wall_changes_nothing(seed: int, wall_s: float) -> None:
     pool = Pool.of(*record(6, n=8, seed=seed))
     bank = replay(pool, draw_samples(pool, n=4, rows=5, seed=seed), n=4)

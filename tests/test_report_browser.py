@@ -1,4 +1,7 @@
-"""The report in a real browser, which starts once for all: how it behaves, that nothing comes alive, odd runs."""
+"""The report in a real browser, which starts once for all: how it behaves, that nothing comes alive, odd runs.
+
+All are slow, for the browser costs more than a hundred other tests; CI runs `make slow-browser`.
+"""
 
 import random
 import shutil
@@ -14,13 +17,13 @@ import pytest
 from mathlete.problems import Problem
 from mathlete.report import open_server, write_report
 from mathlete.sampling.harvest import Harvest
-from tests.conftest import Extras, sample
+from tests.conftest import Extras
 from tests.recorded import EVIL, answers, list_shown, problem, record, six, train_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync")  # fmt: skip
-pytestmark = pytest.mark.usefixtures("lean")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("lean")]
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +241,6 @@ def test_a_phone_needs_no_sideways_scrolling(report: Path, open_report: Callable
     assert page.locator("canvas").evaluate_all("all => all.every(one => one.width > 200 && one.height > 100)")
 
 
-@pytest.mark.slow
 def test_a_thousand_problems_load_in_three_seconds_from_twenty_megabytes(
     tmp_path: Path, open_report: Callable[..., Any]
 ) -> None:
@@ -291,7 +293,6 @@ LONG_TEXTS = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", [*LONG_TEXTS])
 def test_a_megabyte_in_one_trace_opens_in_two_seconds(
     tmp_path: Path, open_report: Callable[..., Any], name: str
@@ -350,7 +351,7 @@ ODD_WORDS = {
 }
 
 
-@pytest.mark.parametrize("name", sample("long", slow=[name for name in ODD_WORDS if name != "long"]))
+@pytest.mark.parametrize("name", [*ODD_WORDS])
 def test_odd_words_neither_widen_nor_break_the_page(tmp_path: Path, open_report: Callable[..., Any], name: str) -> None:
     word = ODD_WORDS[name]
     odd = Problem(id=word, statement=word, gold=word, subset=word)

@@ -31,7 +31,7 @@ def write(path: Path, samples: list[Sample]) -> None:
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5), data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_kill_at_any_byte_loses_only_the_half_written_line(
     tmp_path: Path, texts: list[str], data: st.DataObject
 ) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mathlete.errors import UserError
@@ -16,6 +16,7 @@ from mathlete.sampling.samples import Sample
 from mathlete.scoring import Pool, compare_runs
 from mathlete.scoring.comparison import ModelScores, TuningResult
 from mathlete.scoring.pairing import Comparison, Paired
+from tests.conftest import dear
 
 GOLD = "7"
 
@@ -74,7 +75,6 @@ def test_p_is_the_exact_sign_test_where_all_problems_that_differ_gain(gained: in
 
 
 @given(pair=pairs)
-@settings(max_examples=40, deadline=None)
 def test_swapping_the_runs_turns_every_sign(pair: tuple[list[str], list[str]]) -> None:
     a, b = (pool(*answers) for answers in pair)
     turned = {"A": "B", "B": "A", "neither": "neither"}
@@ -87,7 +87,6 @@ def test_swapping_the_runs_turns_every_sign(pair: tuple[list[str], list[str]]) -
 
 
 @given(answers=words)
-@settings(max_examples=30, deadline=None)
 def test_a_run_against_itself_differs_by_nothing(answers: list[str]) -> None:
     result = compare_runs(pool(*answers), pool(*answers))
     for score in result.scores:
@@ -98,7 +97,6 @@ def test_a_run_against_itself_differs_by_nothing(answers: list[str]) -> None:
 
 
 @given(pair=pairs)
-@settings(max_examples=40, deadline=None)
 def test_p_the_interval_and_the_verdict_agree_with_each_other(pair: tuple[list[str], list[str]]) -> None:
     result = compare_runs(*(pool(*answers) for answers in pair))
     for score in result.scores:
@@ -113,7 +111,7 @@ def test_p_the_interval_and_the_verdict_agree_with_each_other(pair: tuple[list[s
 
 
 @given(differences=st.lists(st.sampled_from([-0.5, 0.25, 1.0]), min_size=15, max_size=40), seed=st.integers(0, 9))
-@settings(max_examples=20, deadline=None)
+@dear(20)
 def test_random_signs_never_give_a_p_of_0(differences: list[float], seed: int) -> None:
     """More problems than all of whose signs are tried: the observed signs count as one of 20,001 draws."""
     assert 1 / 20_001 <= paired_p(differences, seed=seed) <= 1

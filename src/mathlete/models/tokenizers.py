@@ -20,6 +20,8 @@ ROUND_TRIP = (
     "Find the remainder when $23^{7} \\cdot 101$ is divided by 9.\n<think>\n23*7=161, r=8.\n</think>\n\n\\boxed{8}"
 )
 _QUESTION = "What is 7919 + 6841?"
+_TRIED = set[str]()
+"""Templates, with their special tokens, that this process has tried: a run has one, and a trial forks the process."""
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
 _PADS, _SPARES = (
     re.compile(r"pad\b|pad_|pad▁", re.I),
@@ -185,6 +187,9 @@ def _fix_date(tokenizer: "PreTrainedTokenizerBase") -> str:
 
 def _try_template(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> None:
     """Raise UserError where the template can't write a question, or does not within limits."""
+    key = f"{tokenizer.chat_template}\0{tokenizer.special_tokens_map}"
+    if key in _TRIED:
+        return
     prompts = PromptFormat(tokenizer=tokenizer)
     first, answer = {"role": "user", "content": _QUESTION}, {"role": "assistant", "content": "14760"}
     try_template(
@@ -195,6 +200,7 @@ def _try_template(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> None:
         ],
         where=where,
     )
+    _TRIED.add(key)
 
 
 def _tell_missing_opening(tokenizer: "PreTrainedTokenizerBase") -> str:
