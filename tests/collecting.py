@@ -50,7 +50,7 @@ HALVES = ("models", "others")
 _MODELS = re.compile(
     r"tests/test_(adapters|competitions|contributing|corpus|docs_(commands|guide)|eval|export|first_hour|foreign_files"
     r"|gates|harvest|kernel_server|locks|mistakes|model|overlap|plans|pocket|prompts|reasoning|refused"
-    r"|report_exports|rows|sampling_(?!sandbox)|sources|submit_(choices|mounted|speed)|text|thoughts|train|tune|vouching)"
+    r"|report_exports|rows|rules_compared|sampling_(?!sandbox)|sources|submit_(answer|choices|mounted|speed)|text|thoughts|train|tune|vouching)"
     r"|src/mathlete/(drawing|export|models|rows|sampling/embedded|tune)/"
 )
 """How the first half's files begin, below the checkout: they load models or many tokenizers."""
