@@ -49,8 +49,10 @@ HALVES = ("models", "others")
 """What `make test` runs side by side on two cores: the files of each in a process that collects no others."""
 _MODELS = re.compile(
     r"tests/test_(adapters|competitions|contributing|corpus|docs_(commands|guide)|eval|export|first_hour|foreign_files"
-    r"|gates|harvest|kernel_server|locks|mistakes|model|overlap|plans|pocket|prompts|reasoning|refused"
-    r"|report_exports|rows|rules_compared|sampling_(?!sandbox)|sources|submit_(answer|choices|mounted|speed)|text|thoughts|train|tune|vouching)"
+    r"|gates|harvest|house|kernel_server|locks|mistakes|model|overlap|plans|pocket|prompts|reasoning|refused"
+    r"|report_exports|rows|rules_compared|sampling_(?!sandbox)|sources"
+    r"|submit_(answer|build|bytes|choices|folders|mounted|rehearsal|shown|speed|vllm|words)"
+    r"|text|thoughts|train|tune|vouching)"
     r"|src/mathlete/(drawing|export|models|rows|sampling/embedded|tune)/"
 )
 """How the first half's files begin, below the checkout: they load models or many tokenizers."""
