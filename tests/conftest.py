@@ -278,13 +278,10 @@ def built(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> Path
     """A folder in which the pocket model was built, in runs/submit and kaggle."""
 
     def build(folder: Path) -> None:
-        words = ("build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
-        if "torch" in sys.modules:
-            with chdir(folder):
-                done = submit(*words)
-        else:
-            # In a process of its own: it loads torch, which most of this half of the tests does without.
-            done = submit.process(*words, folder=folder)
+        # In a process of its own where torch is not loaded: most tests beside this one may do without.
+        start = submit if "torch" in sys.modules else submit.process
+        with chdir(folder):
+            done = start("build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
         assert set(done.result["hashes"]) >= {"notebook", "code", "weights", "wheels"}
 
     return make_once(tmp_path_factory, "built", build)

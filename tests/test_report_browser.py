@@ -1,7 +1,4 @@
-"""The report in a real browser, which starts once for all: how it behaves, that nothing comes alive, odd runs.
-
-All are slow, for the browser costs more than a hundred other tests; CI runs `make slow-browser`.
-"""
+"""The report in a real browser, which costs as much as a hundred other tests: CI runs them by `make slow-browser`."""
 
 import random
 import shutil
