@@ -276,10 +276,10 @@ def make_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory, submit: CommandLine) -> Path:
     """A folder in which the pocket model was built, in runs/submit and kaggle."""
+    # In a process of its own where torch is not loaded: most tests beside may do without.
+    start = submit if "torch" in sys.modules else submit.process
 
     def build(folder: Path) -> None:
-        # In a process of its own where torch is not loaded: most tests beside this one may do without.
-        start = submit if "torch" in sys.modules else submit.process
         with chdir(folder):
             done = start("build", "--model", "pocket", "--names.owner", "mathlete-demo", "--json")
         assert set(done.result["hashes"]) >= {"notebook", "code", "weights", "wheels"}
@@ -292,9 +292,9 @@ def built_wheels(built: Path, workdir: Path, monkeypatch: pytest.MonkeyPatch) ->
     """The wheels of `built` in the test's own folder, where another build finds the project's wheel made already."""
     from mathlete.submission import wheelhouse
 
-    (wheel,) = (built / "runs" / "wheels").glob("mathlete-*.whl")
+    (wheel,) = (wheels := built / "runs" / "wheels").glob("mathlete-*.whl")
     monkeypatch.setattr(wheelhouse, "_build_wheel", lambda root, into: Path(shutil.copy(wheel, into)))
-    return Path(shutil.copytree(built / "runs" / "wheels", "runs/wheels"))
+    return Path(shutil.copytree(wheels, "runs/wheels"))
 
 
 @pytest.fixture(scope="session")
@@ -395,7 +395,6 @@ def pairs(tmp_path_factory: pytest.TempPathFactory, train: CommandLine) -> str:
     assert train("pocket-problems", file, "--families", "hard", "easy", "--count", 40).code == 0
     lines = []
     for one in map(json.loads, file.read_text().splitlines()):
-        again = f"{one['trace']}\nOnce more, from the beginning.\n{one['trace']}"
-        wrong = {"trace": f"{one['trace']}\nOr is it?", "answer": f"{one['gold']}1"}
-        lines += [one, {**one, "trace": again}, {**one, **wrong}]
+        again = {"trace": f"{one['trace']}\nOnce more, from the beginning.\n{one['trace']}"}
+        lines += [one, one | again, one | {"trace": f"{one['trace']}\nOr is it?", "answer": f"{one['gold']}1"}]
     return "".join(json.dumps(line) + "\n" for line in lines)
