@@ -1,6 +1,7 @@
 """Plans of trainings and of drawing: each process for itself, machines, hours, and what is no dense decoder."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -93,6 +94,20 @@ def test_hours_are_arithmetic_over_a_share_of_the_peak() -> None:
     assert weights < plan.work.token_flops < 1.2 * weights
     steps = replace(plan, recipe=replace(plan.recipe, tune=replace(plan.tune, steps=10, accumulate=3)))
     assert steps.work.hours_of == "30 rows of 1,024 tokens (10 steps)"
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"text_config": {"hidden_size": 8}}, "a decoder behind other parts, such as one for images (text_config)"),
+        ({"kv_lora_rank": 512}, "keys and values of low rank (kv_lora_rank)"),
+        ({"hybrid_override_pattern": "M*M"}, "layers that are no attention (hybrid_override_pattern)"),
+        ({"layer_types": ["full_attention", "conv"]}, "conv (layer_types)"),
+    ],
+)
+def test_layers_of_another_kind_are_refused(more: dict[str, object], words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(f"got {words} in config.json")):
+        Shape.from_config({**CONFIG, **more})
 
 
 @pytest.mark.parametrize("key", ["num_experts", "num_local_experts", "n_routed_experts"])

@@ -9,6 +9,18 @@ from mathlete.models.names import ModelSource
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 """What the configs of Qwen, Mixtral and gpt-oss, DeepSeek, and ERNIE call the experts of a layer."""
+_OTHER_LAYERS = {
+    "text_config": "a decoder behind other parts, such as one for images",
+    "kv_lora_rank": "keys and values of low rank",
+    "hybrid_override_pattern": "layers that are no attention",
+    "state_size": "layers of state",
+    "ssm_state_size": "layers of state",
+    "mamba_d_state": "layers of state",
+    "linear_num_key_heads": "linear attention",
+}
+"""What configs of other models have: DeepSeek, Nemotron-H, Mamba, Falcon-H1, Qwen3-Next. Their plan would be wrong."""
+_ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+"""Types of layers, in a config's layer_types, that need what attention needs, or less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +67,15 @@ class Shape:
                 "memory is planned for decoders whose layers are dense",
                 value=f"{config[experts]} experts a layer ({experts} in config.json)",
                 cure="choose a dense model: a mixture of experts is neither planned nor trained here",
+            )
+        other = next((f"{words} ({name})" for name, words in _OTHER_LAYERS.items() if config.get(name)), "")
+        if types := {*map(str, config.get("layer_types") or ())} - _ATTENTION:
+            other = f"{', '.join(sorted(types))} (layer_types)"
+        if other:
+            raise UserError(
+                "memory is planned for decoders whose layers are as Qwen2's and Llama's, attention and feed-forward",
+                value=f"{other} in config.json",
+                cure="choose such a model: others are neither planned nor trained here",
             )
         heads = int(config["num_attention_heads"])
         return cls(
