@@ -196,12 +196,12 @@ def test_a_training_run_shows_curve_losses_and_drops(tmp_path: Path) -> None:
     assert [chart["key"] for chart in told["charts"]] == ["loss", "rate", "layers"]
     losses, marks = told["charts"][0]["series"]
     assert (losses["y"], marks["y"], marks["marks"]) == ([None, 2.0, 1.0], [0.5, None, 0.25], True)
-    assert told["charts"][2]["x"] == ["q_proj.0", "q_proj.1", "q_proj.2"]
+    assert told["charts"][2]["x"] == ["0.q_proj", "1.q_proj", "2.q_proj"]
     assert blocks(page)[0][0][8] == len("Q?<think>")
     for words in ("two boxes with different answers", "left out: two boxes", "2.8e-09", "99.5% of 200", "1e-03"):
         assert words in page
     for words in ("general: pocket-easy", "-0.250 [-0.300, -0.200]", "+10.0 [+5.0, +15.0]", "taken, better",
-                  "llama.cpp", "+0.5 [-1.0, +2.0]", "left to q_proj.0: 90.0%"):  # fmt: skip
+                  "llama.cpp", "+0.5 [-1.0, +2.0]", "left to model.layers.0.q_proj: 90.0%"):  # fmt: skip
         assert words in page
     for name in ("loss", "layers"):
         assert (tmp_path / "t" / "plots" / f"{name}.png").is_file()

@@ -192,6 +192,14 @@ def test_keys_links_and_charts_lead_to_problems(report: Path, open_report: Calla
     assert list_shown(page, count=1) == ["outvoted"]
 
 
+def test_problems_are_numbered_round_and_layers_named_apart(tmp_path: Path, open_report: Callable[..., Any]) -> None:
+    run = record(tmp_path / "run", [(problem(f"p{number}"), answers("9", "8")) for number in range(60)])
+    page = open_report(write_report([run, train_run(tmp_path / "t")], out=tmp_path / "report.html"), width=390)
+    ticks = 'Chart.getChart(document.querySelector("canvas[id^=chart-%s]")).scales.%s.ticks.map((tick) => tick.label)'
+    assert page.evaluate(ticks % ("votes", "x")) == [*range(10, 61, 10)]
+    assert page.evaluate(ticks % ("layers", "y")) == ["0.q_proj", "1.q_proj", "2.q_proj"]
+
+
 def test_the_span_with_loss_is_marked(tmp_path: Path, open_report: Callable[..., Any]) -> None:
     page = open_report(write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html"))
     text = page.text_content("#detail .trace .loss")

@@ -65,6 +65,9 @@ def layer_charts(run: "TrainRun", place: RunLabel) -> list[Chart]:
     if len(least) < 2:
         return []
     worst = sorted(least, key=lambda layer: least[layer])[:_WORST]
+    # What all names begin with says nothing, and on a phone would leave no room for what tells them apart.
+    parts = [layer.split(".") for layer in worst]
+    same = next((at for at, words in enumerate(zip(*parts, strict=False)) if len({*words}) > 1), 0)
     halves = "; ".join(
         f"{name}: half of {len(kept)} keep {median(kept.values()):.1%}" for name, kept in exports.items()
     )
@@ -75,7 +78,7 @@ def layer_charts(run: "TrainRun", place: RunLabel) -> list[Chart]:
             note=f"Of each linear layer's change by training, what the export keeps: the layers that keep least. "
             f"{halves} or more. Least is left to {worst[0]}: {least[worst[0]]:.1%}.",
             kind="rows",
-            x=worst,
+            x=[".".join(words[same:]) for words in parts],
             series=[
                 Series(name=name, colour=str(number), y=[kept.get(layer) for layer in worst])
                 for number, (name, kept) in enumerate(exports.items())

@@ -6,6 +6,7 @@ const shapeOf = (name) => isRun(name) ? SHAPES[name % SHAPES.length] : "line";
 const shown = (chart, value) => value === null ? null : chart.percent ? 100 * value : value;
 const inPercent = (chart) => chart.percent ? { ticks: { callback: (value) => `${Number(value.toFixed(6))}%` } } : {};
 const ends = (chart) => chart.most === null ? {} : { max: shown(chart, chart.most) };
+const roundStep = (least) => { const ten = 10 ** Math.floor(Math.log10(least)); return [1, 2, 5, 10].find((by) => by * ten >= least) * ten; };
 const drawers = {
   lines(chart) {
     const datasets = chart.series.flatMap((one) => {
@@ -60,8 +61,11 @@ const drawers = {
         : { label: one.name, run: one.run, data: one.y.map((value) => shown(chart, value)), backgroundColor: colour, barPercentage: 1, stack: "bars",
             categoryPercentage: chart.x.length > 100 ? 1 : 0.9 };
     });
+    // A bar a problem: their numbers are labels, of which Chart.js would show any.
+    const round = chart.link === "problem" && chart.x.length > 20
+      ? { afterBuildTicks: (axis) => { axis.ticks = axis.ticks.filter((tick) => chart.x[tick.value] % roundStep(chart.x.length / 6) === 0); } } : {};
     return { type: "bar", data: { labels: chart.x, datasets }, stacked: true,
-      x: { stacked: true, grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 12 } },
+      x: { stacked: true, grid: { display: false }, ticks: { maxRotation: 0, autoSkipPadding: 12 }, ...round },
       y: { stacked: true, ...inPercent(chart), ...ends(chart) } };
   },
   points(chart) {
