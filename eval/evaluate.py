@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 
-from eval.foreign_flags import SERVERS_FLAGS
 from eval.plan import print_plan
 from eval.settings import EvalSettings
 from mathlete.command import Command, busy, console
 from mathlete.competitions import Competition, competition
 from mathlete.corpus import SUITE_NAMES
+from mathlete.foreign_flags import EVALUATING_FLAGS
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.mistakes import require_address_space
 from mathlete.prompts import SavedPrompt
@@ -104,7 +104,7 @@ def describe_conditions(rules: Competition, policy: Policy, *, prompt: SavedProm
 EVALUATE = Command(
     settings=EvalSettings,
     run=evaluate,
-    foreign_flags=SERVERS_FLAGS,
+    foreign_flags=EVALUATING_FLAGS,
     fails=lambda result: result.get("fits") is False,
     help="Runs a model on a suite: n samples a problem, majority vote, pass@1 and maj@k with intervals.\n\n"
     f"Suites: {', '.join(SUITE_NAMES)}, a file of problems (.jsonl, .json, .csv, .parquet), "

@@ -5,12 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from eval.foreign_flags import SERVERS_FLAGS
 from mathlete.command.hints import add_hints, require_own_flags
 from mathlete.errors import UserError
+from mathlete.foreign_flags import DRAWING_FLAGS, EVALUATING_FLAGS, TRAINERS_FLAGS
 from mathlete.solve.policy import Policy
 from tests.conftest import CommandLine
-from train.foreign_flags import TRAINERS_FLAGS
 
 FLAG = re.compile(r"--[a-z][\w.-]*")
 ASKED = (
@@ -26,7 +25,13 @@ def test_fifteen_flags_of_other_trainers_are_answered_with_ours() -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "words"), [(TRAINERS_FLAGS, ["train", "math", "--help-all"]), (SERVERS_FLAGS, ["eval"])]
+    ("table", "words"),
+    [
+        (TRAINERS_FLAGS, ["train", "math", "--help-all"]),
+        (EVALUATING_FLAGS, ["eval"]),
+        (DRAWING_FLAGS, ["submit", "build"]),
+        (DRAWING_FLAGS, ["submit", "answer"]),
+    ],
 )
 def test_an_answer_names_flags_that_exist_and_no_own_flag_is_taken_for_foreign(
     table: dict[str, str], words: list[str]

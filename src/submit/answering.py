@@ -11,6 +11,7 @@ from mathlete.command import Command, busy, console, note_on_stop
 from mathlete.competitions import Competition
 from mathlete.drawing import LOST, SAMPLES, SPENT, DrawingPlan, Watching, draw_samples
 from mathlete.folders import require_result_file
+from mathlete.foreign_flags import DRAWING_FLAGS
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.problems import Problem
 from mathlete.runs import Leftovers, run_step, write_atomically, write_json
@@ -266,6 +267,7 @@ ANSWER_COMMAND = Command(
     settings=AnswerSettings,
     run=answer_command,
     leading_flags=LEADING_FLAGS,
+    foreign_flags=DRAWING_FLAGS,
     defaults=answer_defaults,
     fails=lambda result: result.get("passed") is False,
     help="Answers a table of questions, id and problem, and writes a table of ids and answers; goes on after a kill."

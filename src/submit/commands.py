@@ -2,6 +2,7 @@
 
 from mathlete.command import Command
 from mathlete.competitions import competition_names
+from mathlete.foreign_flags import DRAWING_FLAGS
 from submit.answering import ANSWER_COMMAND
 from submit.building import LEADING_FLAGS, BuildSettings, build_command, build_defaults
 from submit.image import ImageSettings, image_command
@@ -33,6 +34,7 @@ COMMANDS = {
         settings=BuildSettings,
         run=build_command,
         leading_flags=LEADING_FLAGS,
+        foreign_flags=DRAWING_FLAGS,
         defaults=build_defaults,
         help="Makes the offline notebook, its metadata and its wheels of an exported model.\n\nExamples:\n\n"
         "python -m submit build --model runs/train/export --competition aimo-3\n\n"

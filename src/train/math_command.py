@@ -8,13 +8,13 @@ from functools import partial
 from mathlete.command import Command, busy, console
 from mathlete.errors import UserError
 from mathlete.export.formats import DEFAULT_FORMAT
+from mathlete.foreign_flags import TRAINERS_FLAGS
 from mathlete.mistakes import require_address_space
 from mathlete.models import ModelSource, find_model, load_prompt_format, pick_default_model
 from mathlete.reporters import check_reporters
 from mathlete.runs import Step
 from mathlete.settings import flatten
 from mathlete.tune import Ranks, plan_training
-from train.foreign_flags import TRAINERS_FLAGS
 from train.lines import describe_settings
 from train.presets import LEADING_FLAGS, PRESETS, default_settings, preset, with_method
 from train.session import SessionClock, SessionOver
