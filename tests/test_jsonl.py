@@ -59,7 +59,7 @@ def test_only_the_half_line_is_cut_and_a_whole_file_is_left_alone(tmp_path: Path
 def test_a_bad_line_is_named_with_file_and_number(tmp_path: Path) -> None:
     log = JsonLines(tmp_path / "log.jsonl")
     log.path.write_text('{"a": 1}\n\n{"a"}\n')
-    with pytest.raises(UserError, match=r"log\.jsonl:3: must be one line of JSON"):
+    with pytest.raises(UserError, match=r"log\.jsonl:3: must be one line of JSON \(.*, column \d+\)"):
         rows(log)
     bad: list[UserError] = []
     assert [where for where, _ in read_json_lines(log.path, on_bad=bad.append)] == [f"{log.path}:1"]

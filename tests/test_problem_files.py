@@ -66,6 +66,8 @@ def test_own_fields_are_kept_and_a_row_without_id_is_named_after_its_place(workd
             r"p\.csv:5: ids must be unique, got '424e18', first at .*csv:2",
         ),
         ("p.csv", "id,problem\na,1?\n", r"p\.csv:2: a problem needs gold, got \['id', 'problem'\]"),
+        ("p.csv", "id,problem,answer\na,1?,\n", r"p\.csv:2: a problem needs gold, got no text in answer\."),
+        ("p.csv", "id,problem,answer\na,,4\n", r"p\.csv:2: a problem needs its statement .* no text in problem\."),
         ("p.csv", "id,text,answer\na,1?,1\n", r"p\.csv:2: a problem needs its statement"),
         (
             "p.jsonl",

@@ -200,6 +200,16 @@ def test_problems_are_numbered_round_and_layers_named_apart(tmp_path: Path, open
     assert page.evaluate(ticks % ("layers", "y")) == ["0.q_proj", "1.q_proj", "2.q_proj"]
 
 
+def test_a_legend_of_many_runs_takes_no_height_from_the_plot(tmp_path: Path, open_report: Callable[..., Any]) -> None:
+    runs = [record(tmp_path / f"a-run-of-the-day-{name}", six()) for name in "abcdefgh"]
+    heights = "Object.values(Chart.instances).map((one) => Math.round(one.chartArea.bottom - one.chartArea.top))"
+    page = open_report(write_report(runs, out=tmp_path / "report.html"), width=390)
+    assert min(page.evaluate(heights)) >= 120
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert min(page.evaluate(heights)) >= 100
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+
+
 def test_the_span_with_loss_is_marked(tmp_path: Path, open_report: Callable[..., Any]) -> None:
     page = open_report(write_report([train_run(tmp_path / "t")], out=tmp_path / "t" / "report.html"))
     text = page.text_content("#detail .trace .loss")

@@ -297,7 +297,9 @@ def test_a_run_says_what_it_lost_and_a_stopped_one_draws_it_again(
 ) -> None:
     nonsense, busy = streams(BEGUN, event(b"{nonsense}")), answers("503 Busy", "later")
     server = loopback(good, then=nonsense)
-    refusal = evaluate(*words_of(server, "--servers.patience-s", 3)).refusal  # 1.5 s were too few for a try on a busy machine
+    refusal = evaluate(
+        *words_of(server, "--servers.patience-s", 3)
+    ).refusal  # 1.5 s were too few for a try on a busy machine
     assert re.search("must (answer|come whole).*an event must be JSON: {nonsense}", refusal)
     assert "Traceback" not in refusal
     assert len(read_samples(two / "samples.jsonl")) == 1

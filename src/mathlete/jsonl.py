@@ -42,7 +42,9 @@ def parse_json_lines(lines: Iterable[bytes], path: Path, *, on_bad: OnBad = stop
             continue
         except ValueError as error:
             cure = "write one object a line, as `jq -c .` does" if line.strip() in (b"{", b"[") else _MEND
-            on_bad(UserError(f"{where}: must be one line of JSON ({error})", cure=cure))
+            # "line 2 column 1" would be of this one line, and read as the file's.
+            what = f"{error.msg}, column {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
+            on_bad(UserError(f"{where}: must be one line of JSON ({what})", cure=cure))
             continue
         yield where, value
 

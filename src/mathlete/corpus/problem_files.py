@@ -138,11 +138,12 @@ def _read_question(cells: Cells, row: TableRow, chosen: Mapping[str, str], *, wh
 def _read_problem(cells: Cells, *, where: str, name: str) -> Problem:
     _, statement = cells.first(STATEMENTS)
     if not isinstance(statement, str) or not statement.strip():
-        raise UserError(f"{where}: a problem needs its statement as text", value=sorted(map(str, cells)), cure=_CURE)
+        value = _tell_lacking(cells, STATEMENTS)
+        raise UserError(f"{where}: a problem needs its statement as text", value=value, cure=_CURE)
     column, value = find_gold(cells, cells.find_columns(GOLDS))
     gold = format_gold(value, column, where=where)
     if not gold:
-        raise UserError(f"{where}: a problem needs gold", value=sorted(map(str, cells)), cure=_CURE)
+        raise UserError(f"{where}: a problem needs gold", value=_tell_lacking(cells, GOLDS), cure=_CURE)
     return Problem(
         id=_read_id(cells.first(IDS)[1], where=where) or name,
         statement=statement,
@@ -150,6 +151,12 @@ def _read_problem(cells: Cells, *, where: str, name: str) -> Problem:
         subset=_read_word(cells, SUBSETS),
         **{name: _read_word(cells, (name,)) for name in ("source", "licence", "answers")},
     )
+
+
+def _tell_lacking(cells: Cells, names: tuple[str, ...]) -> object:
+    """Return what a row has in place of a cell: an empty one, or the names of its cells."""
+    there = cells.find_columns(names)
+    return f"no text in {' or '.join(there)}" if there else sorted(map(str, cells))
 
 
 def _read_id(value: object, *, where: str) -> str:

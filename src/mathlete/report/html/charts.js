@@ -76,7 +76,7 @@ const drawers = {
       return [{ label: one.name, data: dots, backgroundColor: colour, borderColor: ink("--card"), borderWidth: 1, pointRadius: 6, pointStyle: "circle", clip: 8 },
         { data: arms, showLine: true, pointRadius: 0, pointHitRadius: 0, borderColor: colour, borderWidth: 1.5, band: true }];
     });
-    return { type: "scatter", data: { datasets }, x: { min: 0, max: 1.12 * Math.max(...chart.x, ...chart.clocks), ticks: { maxRotation: 0 } }, y: { grace: "8%" },
+    return { type: "scatter", data: { datasets }, x: { min: 0, max: 1.12 * Math.max(...chart.x, ...chart.clocks), ticks: { maxRotation: 0, includeBounds: false } }, y: { grace: "8%" },
       tall: Math.max(360, 120 + 16 * chart.x.length), plugins: [named(chart)] };
   },
 };
@@ -138,13 +138,13 @@ function draw(chart) {
   drawn.get(chart.key)?.destroy();
   const made = drawers[chart.kind](chart);
   const canvas = $("chart-" + chart.key);
-  if (made.tall) canvas.parentNode.style.height = made.tall + "px";
+  canvas.parentNode.style.height = made.tall ? made.tall + "px" : "";
   const said = (value) => chart.percent ? `${Number(value).toFixed(1)}%` : Number(value).toLocaleString("en", { maximumSignificantDigits: 4 });
   const axis = (own, label) => ({ ...own, title: { display: Boolean(label), text: label, color: ink("--soft") },
     grid: { color: ink("--line"), ...own.grid }, ticks: { color: ink("--soft"), ...own.ticks } });
   const at = chart.kind === "dots" || chart.kind === "points";
   const values = made.indexAxis === "y" || chart.kind === "dots" ? "x" : "y";
-  drawn.set(chart.key, new Chart(canvas, {
+  const drawing = new Chart(canvas, {
     type: made.type, data: made.data, plugins: made.plugins ?? [],
     options: {
       layout: { padding: { right: 4 } },
@@ -161,8 +161,21 @@ function draw(chart) {
           callbacks: { title: (items) => titleOf(chart, items), label: (item) => `${item.dataset.label}: ${said(item.parsed[values])}` } },
       },
     },
-  }));
+  });
+  drawn.set(chart.key, drawing);
+  const height = drawing.height;
+  if (!made.tall) withLegend(drawing, (room) => { canvas.parentNode.style.height = height + room + "px"; drawing.resize(); });
+}
+// What a legend of many runs takes beyond two lines is added to the chart, which then may give it more: the plot keeps its height.
+function withLegend(drawing, grow) {
+  for (let had = 0, room; (room = Math.round(drawing.legend?.height ?? 0) - 40) > had; had = room) grow(room);
 }
 // Two charts side by side on a page of A4 or letter, with letters as large as the text's; none is longer than a page.
-function fitPaper() { for (const drawing of drawn.values()) drawing.resize(330, Math.min(760, Math.max(200, drawing.canvas.parentNode.style.height ? drawing.height : 0))); }
+function fitPaper() {
+  for (const drawing of drawn.values()) {
+    const height = Math.max(200, drawing.canvas.parentNode.style.height ? drawing.height : 0);
+    drawing.resize(330, Math.min(760, height));
+    if (height < 400) withLegend(drawing, (room) => drawing.resize(330, Math.max(height, 200 + room)));
+  }
+}
 function drawAll() { for (const chart of content.charts) draw(chart); }
