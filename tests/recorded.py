@@ -19,6 +19,21 @@ from mathlete.solve.policy import Policy
 EVIL = '</script><script>window.alive = 1</script><img src=x onerror="window.alive = 2"><b>${alive = 3}</b>'
 Drawn = Sequence[tuple[Problem, Sequence[dict[str, Any]]]]
 TOOL = "First $x^2 = 9$.\n```python\nprint(3 * 3)\n```\n```output\n9\n```\nSo it is \\boxed{9}."
+LONG_TEXTS = {
+    "formulas": "Then $x^2 + \\frac{1}{2}$ holds. " * 35_000,
+    "fences": "```python\nprint(1)\n```\n" * 100_000,
+    "fences of nothing": "```" * 300_000,
+    "one block": "```text\n" + "let x = 1;\n" * 100_000,
+    "one line": "x" * 1_000_000,
+    "displays that never close": "\\[ x " * 200_000,
+    "dollars": "$" * 1_000_001,
+    "boxes that never close": "\\boxed{" * 140_000,
+    "boxes in boxes": "\\boxed{" * 100_000 + "}" * 100_000,
+    "matrices that never close": "\\begin{pmatrix} 1 & 2 " * 45_000,
+    "tags": "<think></think>" * 70_000,
+    "half tags": "<|" * 500_000,
+    "one long formula": "$$" + "{x+" * 150_000 + "1" + "}" * 150_000 + "$$",
+}
 
 
 def record(folder: Path, drawn: Drawn, budget: BudgetSettings | None = None) -> Path:

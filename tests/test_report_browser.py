@@ -15,7 +15,7 @@ from mathlete.problems import Problem
 from mathlete.report import open_server, write_report
 from mathlete.sampling.harvest import Harvest
 from tests.conftest import Extras
-from tests.recorded import EVIL, answers, list_shown, problem, record, six, train_run
+from tests.recorded import EVIL, LONG_TEXTS, answers, list_shown, problem, record, six, train_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -290,22 +290,6 @@ def test_a_thousand_problems_load_in_three_seconds_from_twenty_megabytes(
 
 
 # ---- odd runs: endless traces, words without end, numbers that are none ----
-
-LONG_TEXTS = {
-    "formulas": "Then $x^2 + \\frac{1}{2}$ holds. " * 35_000,
-    "fences": "```python\nprint(1)\n```\n" * 100_000,
-    "fences of nothing": "```" * 300_000,
-    "one block": "```text\n" + "let x = 1;\n" * 100_000,
-    "one line": "x" * 1_000_000,
-    "displays that never close": "\\[ x " * 200_000,
-    "dollars": "$" * 1_000_001,
-    "boxes that never close": "\\boxed{" * 140_000,
-    "boxes in boxes": "\\boxed{" * 100_000 + "}" * 100_000,
-    "matrices that never close": "\\begin{pmatrix} 1 & 2 " * 45_000,
-    "tags": "<think></think>" * 70_000,
-    "half tags": "<|" * 500_000,
-    "one long formula": "$$" + "{x+" * 150_000 + "1" + "}" * 150_000 + "$$",
-}
 
 
 @pytest.mark.parametrize("name", [*LONG_TEXTS])
