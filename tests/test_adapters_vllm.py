@@ -98,6 +98,7 @@ print(json.dumps([one.name for one in AttentionBackendEnum]))
 SERVED_WRONG = {
     *("ranks", "alphas", "own-bias", "tokens", "activated", "repeated", "parameters", "kind"),
     *("no-prefix", "table", "half", "other-rank", "convolution", "integers", "other-base"),
+    *("first-weights", "missing"),
 }
 """Of REFUSED what vLLM's loader takes all the same: it would serve another model, or fail later."""
 

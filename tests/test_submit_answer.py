@@ -150,6 +150,18 @@ def test_the_same_command_does_nothing_and_another_file_or_setting_is_refused(
     assert "questions_sha is" in submit(*words_of(server)).refusal
 
 
+def test_a_result_of_before_is_replaced_however_its_columns_are_called(
+    table: Path, serve: Callable[..., Loopback], submit: CommandLine
+) -> None:
+    Path("cup.toml").write_text(CUP.replace('["row", "value"]', '["Übung, Nr.", "Wert"]'))
+    server = serve()
+    for answered in (0.5, 0.6):
+        assert submit(*words_of(server, "--out", "out.csv", "--fallbacks-max", answered)).result["answered"] == 2
+    assert lines_of("out.csv")[0] == '"Übung, Nr.",Wert'
+    Path("out.csv").write_text("Übung, Nr.,Wert\n")
+    assert "may only replace a file of its kind" in submit(*words_of(server, "--out", "out.csv")).refusal
+
+
 def test_a_run_that_was_stopped_asks_no_answered_question_again(
     table: Path, serve: Callable[..., Loopback], submit: CommandLine
 ) -> None:

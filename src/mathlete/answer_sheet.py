@@ -181,7 +181,16 @@ class Sheet:
 def write_sheet(file: Path, lines: Iterable[SheetLine], *, columns: tuple[str, str]) -> None:
     """Write the table that is handed in, whole or not at all: CSV in UTF-8 with commas, a line feed behind each row."""
     rows = [columns, *((line.id, line.answer) for line in lines)]
-    write_atomically(file, "".join(f"{','.join(map(_quote, row))}\n" for row in rows))
+    write_atomically(file, "".join(map(write_row, rows)))
+
+
+def write_row(cells: tuple[str, str]) -> str:
+    r"""Return a row as the table has it.
+
+    >>> write_row(("no, name", "answer"))
+    '"no, name",answer\n'
+    """
+    return f"{','.join(map(_quote, cells))}\n"
 
 
 def _quote(cell: str) -> str:

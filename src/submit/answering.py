@@ -62,11 +62,11 @@ def answer_command(settings: AnswerSettings) -> dict[str, object]:
     # What cannot be scored is told before hours of answering.
     golds = [one for one in settings.read(golds=True).problems if one.gold] if settings.score else []
     columns = rules.submission_columns if rules else (questions.id_column, "answer")
-    if settings.out:
-        require_result_file(settings.out, inputs=[settings.file], begins=",".join(columns).lower().encode())
     with busy("loading the libraries"):
-        from mathlete.answer_sheet import SheetLine, SheetLog, write_sheet
+        from mathlete.answer_sheet import SheetLine, SheetLog, write_row, write_sheet
 
+    if settings.out:
+        require_result_file(settings.out, inputs=[settings.file], begins=write_row(columns).strip().encode().lower())
     plan, gates = make_plan(settings, questions, say=say)
     unfit = find_unfit(plan, say=say)
     ids = [problem.id for problem in questions.problems]
