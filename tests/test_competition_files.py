@@ -16,7 +16,7 @@ from mathlete.competitions import Competition, competition
 from mathlete.competitions.files import read_competition
 from mathlete.competitions.rules import read_rules
 from mathlete.errors import UserError
-from mathlete.organiser import choose_answer
+from mathlete.organiser import choose_answer, organisers_gold
 from mathlete.shipped import data_folder
 from tests.conftest import CommandLine
 
@@ -139,6 +139,13 @@ def test_a_range_of_numbers_need_not_be_of_integers(tmp_path: Path) -> None:
     rules = read_competition(file)
     assert (rules.answer_min, rules.answer_max, rules.integers) == (-0.5, 2, None)
     assert [choose_answer([one], rules=rules) for one in ("-0.25", "-0.75", "2", "2.5")] == ["-0.25", None, "2", None]
+    # What is out of the range is no gold of this competition, and is not lost to its scorer.
+    assert [organisers_gold(one, rules=rules) for one in ("2", "2.5", r"\frac12", "word")] == [
+        "2",
+        None,
+        r"\frac12",
+        "word",
+    ]
     assert Competition.from_json(json.loads(json.dumps(rules.to_json()))) == rules
 
 

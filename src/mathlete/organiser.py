@@ -104,7 +104,8 @@ def organisers_gold(gold: str, *, rules: Competition) -> str | None:
     ['1234', '42', None, None]
     """
     if rules.integers is None:
-        return gold
+        decimal = parse(gold).decimal if rules.answer_type == "number" else None
+        return gold if decimal is None or _is_in_range(decimal, rules) else None
     value = read_integer(gold, competition=rules)
     return None if value is None else str(value)
 
@@ -137,10 +138,12 @@ def _read_sendable(answer: str, rules: Competition | None) -> str | None:
         value = read_integer(answer, competition=rules)
         return None if value is None else str(value)
     decimal = parse(answer).decimal
+    return None if decimal is None or not _is_in_range(decimal, rules) else decimal
+
+
+def _is_in_range(decimal: str, rules: Competition) -> bool:
     low, high = rules.answer_min, rules.answer_max
-    if decimal is None or (low is not None and float(decimal) < low) or (high is not None and float(decimal) > high):
-        return None
-    return decimal
+    return (low is None or float(decimal) >= low) and (high is None or float(decimal) <= high)
 
 
 def fallback_of(rules: Competition | None) -> str:
