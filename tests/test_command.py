@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import pytest
 
 from mathlete.command import Command, busy, console, note_on_stop, progress, run_command_line
 from mathlete.command.folding import fold
+from mathlete.command.pairs import make_registry
 from mathlete.errors import UserError
 from mathlete.runs import run_step
 
@@ -25,6 +26,14 @@ class Settings:
     """How many."""
     json: bool = False
     """End with one line of JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Named:
+    """Settings with names and values."""
+
+    extra: dict[str, str] = field(default_factory=dict)
+    """More."""
 
 
 def run(argv: list[str], *, raising: BaseException | None = None) -> int:
@@ -282,3 +291,30 @@ def test_a_command_in_backticks_is_folded_in_one_piece_where_it_has_room() -> No
     assert fold("`" + "a b " * 30 + "`", 60).count("\n") == 2
     assert fold("", 10) == ""
     assert fold("a" * 99, 10) == "a" * 99
+
+
+@pytest.mark.parametrize(
+    ("words", "kept", "read"),
+    [
+        ((), {"a": "1"}, {"a": "1"}),
+        (("--extra", "b", "2", "c", "3"), {"a": "1"}, {"b": "2", "c": "3"}),
+        (("--extra",), {"a": "1"}, {}),
+        (("--extra", "b", "2"), {}, {"b": "2"}),
+        (("--extra", "b"), {}, "b has no value"),
+        (("--extra", "b", "2", "b", "3"), {}, "each name must stand once, got b 2 and b 3"),
+    ],
+)
+def test_names_and_values_are_pairs_whatever_was_kept(
+    words: tuple[str, ...], kept: dict[str, str], read: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import tyro
+
+    def parse() -> Named:
+        return tyro.cli(Named, args=[*words], default=Named(extra=kept), registry=make_registry())
+
+    if isinstance(read, dict):
+        assert parse().extra == read
+        return
+    with pytest.raises(SystemExit, match="2"):
+        parse()
+    assert str(read) in " ".join(re.findall(r"[^\s│]+", capsys.readouterr().err))

@@ -53,6 +53,7 @@ INT8: dict[str, object] = {"quantization_config": {"quant_method": "bitsandbytes
 CONTEXT: dict[str, object] = {"max_position_embeddings": 32768}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
 ODD: dict[str, object] = {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 1024}
+DRAFT = '{"model": "%s", "num_speculative_tokens": 3}'
 CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
     ("NvidiaTeslaT4", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
@@ -79,7 +80,13 @@ CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {}, VllmSettings(extra={"quantization": "fp9"}), "", "got fp9, which it does not know"),
     ("NvidiaTeslaT4", {}, VllmSettings(extra={"quantization": "mxfp4"}), "", "got mxfp4, which needs 8"),
     ("NvidiaTeslaT4", {}, VllmSettings(extra={"quantization": "fp8"}), "vllm", ""),
-    ("NvidiaH100", {}, VllmSettings(extra={"data_parallel_size": "2"}), "", "more GPUs than the machine has"),
+    ("NvidiaH100", {}, VllmSettings(extra={"data_parallel_size": "2"}), "", "the machine's GPUs, or for fewer"),
+    ("NvidiaH100", {}, VllmSettings(extra={"data_parallel_size": "0"}), "", "data_parallel_size 0, each with 1, of 1"),
+    ("NvidiaL4", {}, VllmSettings(extra={"distributed_executor_backend": "ray"}), "", "wheels must hold what"),
+    ("NvidiaL4", {}, VllmSettings(extra={"distributed_executor_backend": "mp"}), "vllm", ""),
+    ("NvidiaH100", {}, VllmSettings(extra={"speculative_config": DRAFT % "alice/small"}), "", "got alice/small"),
+    ("NvidiaH100", {}, VllmSettings(extra={"speculative_config": DRAFT % "/kaggle/input/small"}), "vllm", ""),
+    ("NvidiaH100", {}, VllmSettings(extra={"speculative_config": '{"method": "ngram"}'}), "vllm", ""),
     ("NvidiaL4", {}, VllmSettings(tensor_parallel=2, extra={"pipeline_parallel_size": "2"}), "vllm", ""),
     ("NvidiaTeslaT4", {}, VllmSettings(attention_backend="FLASH_ATTN"), "", "for compute capability 7.5, got FLASH"),
     ("NvidiaH100", {}, VllmSettings(attention_backend="FLASHATTN"), "", "for compute capability 9, got FLASHATTN"),

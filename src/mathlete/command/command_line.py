@@ -19,6 +19,7 @@ from typing import Any
 from mathlete.command.folding import called_as, name_commands, say
 from mathlete.command.hints import add_hints, require_own_flags
 from mathlete.command.log_lines import read_log_flag
+from mathlete.command.pairs import make_registry
 from mathlete.command.short_help import print_help
 from mathlete.errors import UserError, nearest
 from mathlete.mistakes import explain, mute_broken_streams, open_streams, require_finite, require_words
@@ -191,6 +192,7 @@ def _parse(command: Command, argv: Sequence[str], *, prog: str) -> object:
         description=name_commands(command.help),
         args=list(argv),
         default=tyro.MISSING_NONPROP if default is None else default,
+        registry=make_registry(),
     )
     return settings
 

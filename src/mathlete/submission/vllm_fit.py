@@ -16,6 +16,12 @@ _ATTENTION_FP8 = 8.9
 """Compute capability from which a cache of 8-bit floating-point numbers has kernels: Ada, Hopper, Blackwell."""
 _PROCESSES = ("pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size", "nnodes")
 """Arguments that take as many times more GPUs each."""
+_NOT_CARRIED: dict[str, tuple[object, ...]] = {
+    "distributed_executor_backend": ("ray", "external_launcher"),
+    "data_parallel_backend": ("ray",),
+    "load_format": ("runai_streamer", "runai_streamer_sharded", "tensorizer", "fastsafetensors"),
+}
+"""{argument: words that need a package which vLLM's wheels lack}."""
 _LEAVE_OUT = "leave it out"
 
 
@@ -50,14 +56,24 @@ def _check_extra(vllm: VllmSettings, *, gpu: Device) -> Iterator[UserError]:
             rule = f"--vllm.extra {name} must be {_describe(kind)}"
             cure = nearest(str(value), [*map(str, kind)]) if not isinstance(kind, str) else _LEAVE_OUT
             yield UserError(rule, value=vllm.extra[name], cure=cure)
-    how = values.get("quantization")
-    if how is None:
-        return
-    if (least := facts.quantizations.get(str(how), math.inf)) > (gpu.capability or 0):
+        elif value in _NOT_CARRIED.get(name, ()):
+            rule = "vLLM's wheels must hold what --vllm.extra asks for"
+            yield UserError(rule, value=f"{name} {value}", cure=_LEAVE_OUT)
+    draft = values.get("speculative_config")
+    if isinstance(draft, dict) and not str(draft.get("model", "/")).startswith("/"):
+        rule = "a model that drafts must be a folder on Kaggle, where nothing is downloaded"
+        yield UserError(rule, value=str(draft["model"]), cure="mount it, and name its folder below /kaggle/input")
+    if (how := values.get("quantization")) is not None:
+        yield from _check_quantization(str(how), gpu=gpu)
+
+
+def _check_quantization(how: str, *, gpu: Device) -> Iterator[UserError]:
+    facts = vllm_facts()
+    if (least := facts.quantizations.get(how, math.inf)) > (gpu.capability or 0):
         known = [name for name, needed in facts.quantizations.items() if needed <= (gpu.capability or 0)]
         needs = f"which needs {least:g}" if least < math.inf else "which it does not know"
         rule = f"vLLM {facts.version} must have kernels for --vllm.extra quantization on {gpu.capability:g}"
-        yield UserError(rule, value=f"{how}, {needs}", cure=f"{nearest(str(how), known)}; or {_LEAVE_OUT}")
+        yield UserError(rule, value=f"{how}, {needs}", cure=f"{nearest(how, known)}; or {_LEAVE_OUT}")
 
 
 def _suits(value: object, kind: object) -> bool:
@@ -92,8 +108,8 @@ def _check_shares(vllm: VllmSettings, *, gpus: int, heads: int | None) -> Iterat
         yield UserError(rule, value=f"{shared} for {heads}", cure=_LEAVE_OUT)
     for name in _PROCESSES:
         times = vllm.read_extra().get(name, 1)
-        if isinstance(times, int) and times * shared > gpus:
-            rule = "--vllm.extra must not ask for more GPUs than the machine has"
+        if isinstance(times, int) and not 1 <= times * shared <= gpus:
+            rule = "--vllm.extra must ask for the machine's GPUs, or for fewer"
             value = f"{name} {times}, each with {shared}, of {gpus}"
             yield UserError(rule, value=value, cure=f"{_LEAVE_OUT}, or give a smaller --vllm.tensor-parallel")
 

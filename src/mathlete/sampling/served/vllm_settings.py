@@ -18,6 +18,8 @@ PROMPT_ROOM = 8192
 _CPU_KV_GIB = 2.0
 _MOST_GIB = 2**20
 """Beyond any machine."""
+_MOST_ROWS = 2**16
+"""vLLM makes tables for so many when it boots."""
 _NAMED = {
     "tensor_parallel_size": "tensor-parallel",
     "gpu_memory_utilization": "gpu-memory-utilization",
@@ -99,7 +101,7 @@ class VllmSettings:
             ),
             ("kv-dtype", self.kv_dtype, self.kv_dtype in KV_DTYPES, f"one of {', '.join(KV_DTYPES)}"),
             ("max-model-len", context, context is None or context >= 2, "at least 2"),
-            ("at-once", self.at_once, self.at_once >= 1, "at least 1"),
+            ("at-once", self.at_once, 1 <= self.at_once <= _MOST_ROWS, f"1 to {_MOST_ROWS}"),
             ("attention-backend", self.attention_backend, self.attention_backend.isidentifier(), "a name"),
             ("patience-s", self.patience_s, self.patience_s > 0, "above 0"),
             prefix="--vllm.",
