@@ -16,6 +16,9 @@ _STRETCHED = ("su", "longrope", "llama3")
 _OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list")
 """Words by which layers keep other than all keys and values of a sample."""
 
+_MOST_FACTOR, _MOST_GPUS = 1e6, 1024
+"""Beyond any model and any machine."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class VllmShape:
@@ -73,7 +76,7 @@ def _count_shares(numbers: Mapping[str, int]) -> int | None:
     heads = numbers["num_attention_heads"]
     columns = [numbers[name] for name in ("intermediate_size", "moe_intermediate_size") if name in numbers]
     shared, keys = math.gcd(heads, *columns), numbers.get("num_key_value_heads", heads)
-    counts = [count for count in range(1, shared + 1) if shared % count == 0]
+    counts = [count for count in range(1, min(shared, _MOST_GPUS) + 1) if shared % count == 0]
     wrong = {count for count in counts if keys % count and count % keys}
     return max(most for most in counts if not any(most % count == 0 for count in wrong))
 
@@ -99,7 +102,7 @@ def _find_longest(text: Mapping[str, object], numbers: Mapping[str, int]) -> int
 
 def _stretch(longest: int, rope: Mapping[str, object]) -> int:
     kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
-    if kind in _STRETCHED or not isinstance(factor, int | float):
+    if kind in _STRETCHED or not isinstance(factor, int | float) or not 0 < factor < _MOST_FACTOR:
         return longest
     original = rope.get("original_max_position_embeddings")
     return int(factor * (original if kind == "yarn" and isinstance(original, int) else longest))
