@@ -135,7 +135,8 @@ def arguments_of(settings: BenchSettings, source: "ModelSource", *, told: Mappin
     return {
         "model": source.location,
         "dtype": told["dtype"],
-        "enable_chunked_prefill": None if told["cuda"] else False,
+        # Of a torch that was built for GPUs, and has none, too: see `_engine_args` of mathlete's vllm engine.
+        "enable_chunked_prefill": False if told["device"] == "cpu" else None,
         "max_model_len": min(source.context_tokens(), settings.max_tokens + 8192),
         "max_num_seqs": 256,
         "gpu_memory_utilization": settings.memory,

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests import vllm_like
 
 
 def test_settings_become_the_arguments_of_vllm() -> None:
-    own = {"gpus": 2, "heads": 12, "context": 4096, "max_tokens": 1024}
+    own: dict[str, Any] = {"gpus": 2, "heads": 12, "context": 4096, "max_tokens": 1024}
     settings = VllmSettings(attention_backend="TRITON_ATTN", eager=True, prefix_caching=False, extra={"swap": "[1]"})
     assert VllmSettings(**json.loads(json.dumps(asdict(settings)))) == settings
     arguments = settings.to_arguments(**own)
@@ -22,6 +23,10 @@ def test_settings_become_the_arguments_of_vllm() -> None:
     assert arguments["attention_config"] == {"backend": "TRITON_ATTN"}
     assert (arguments["enforce_eager"], arguments["enable_prefix_caching"], arguments["swap"]) == (True, False, [1])
     assert arguments["kv_cache_memory_bytes"] is None
+    assert arguments["stream_interval"] == 16
+    for cap, told in ((None, 16), (160, 4), (20, 1)):
+        assert VllmSettings().to_arguments(**{**own, "max_tokens": cap})["stream_interval"] == told
+    assert VllmSettings(extra={"stream_interval": "1"}).to_arguments(**own)["stream_interval"] == 1
 
 
 @pytest.mark.parametrize(

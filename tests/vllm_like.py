@@ -153,6 +153,7 @@ class AsyncEngineArgs:
     enforce_eager: bool = False
     enable_prefix_caching: bool | None = None
     attention_config: Any = None
+    stream_interval: int = 1
 
 
 @dataclass

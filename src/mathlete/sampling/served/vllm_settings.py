@@ -18,6 +18,9 @@ PROMPT_ROOM = 8192
 _CPU_KV_GIB = 2.0
 _MOST_GIB = 2**20
 """Beyond any machine."""
+_TOLD, _AT_ONCE = 40, 16
+"""A sample's tokens are told in so many parts, and no more than so many at once: each part wakes this process once, and
+what comes behind a box that has closed is drawn in vain."""
 _MOST_ROWS = 2**16
 """vLLM makes tables for so many when it boots."""
 _NAMED = {
@@ -150,6 +153,7 @@ class VllmSettings:
             "kv_cache_dtype": self.kv_dtype,
             "enforce_eager": self.eager,
             "enable_prefix_caching": self.prefix_caching,
+            "stream_interval": _AT_ONCE if max_tokens is None else max(1, min(_AT_ONCE, max_tokens // _TOLD)),
             **kernels,
             **self.read_extra(),
         }
