@@ -5,7 +5,7 @@ kept, and takes the last of two values of one name. Here the words are pairs in 
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
@@ -40,7 +40,7 @@ def make_registry() -> "ConstructorRegistry":
     registry = ConstructorRegistry()
 
     @registry.primitive_rule
-    def rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[dict[str, Any]] | None":
+    def rule(info: "PrimitiveTypeInfo") -> "PrimitiveConstructorSpec[dict[str, object]] | None":
         if info.type not in _VALUES:
             return None
         make, word = _VALUES[info.type]
