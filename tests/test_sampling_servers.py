@@ -386,3 +386,8 @@ def test_a_server_that_wants_more_patience_than_there_is_ends_the_run(
     with pytest.raises(UserError, match=r"within 0.4 s, got .*429 Slow Down: full .to be asked again in 3600 s"):
         engine.draw()
     assert len(engine.lost) == 1
+    # As where requests of a minute are counted: it is asked again when it has said so.
+    assert opened(loopback(answers("429", "full", "Retry-After: 1")), patience_s=0.4).draw()[0].text == TEXT
+    engine = opened(loopback(then=answers("429", "full", "Retry-After: 0.5")), patience_s=0.3)
+    with pytest.raises(UserError, match=r"within 0.3 s, got .*full .to be asked again in 0.5 s"):
+        engine.draw()

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.5, 30.0
 _HEDGE_AFTER, _HEDGE_LEAST_S = 4.0, 5.0
 """A sample gets a second try once it takes so many times the median, and at least so many seconds."""
+_PROMISES = 5
+"""How often the patience a server may ask for before it is asked again, as where it counts the requests of a minute."""
 _LOOKS = 8
 """How often, within the patience, things that come without a notice are looked at."""
 
@@ -42,6 +44,8 @@ class Server:
     """Moment of `time.monotonic` when it last sent a part of a completion."""
     dead_until: float = 0.0
     """Moment before which nothing is sent to it."""
+    promised: float = 0.0
+    """Moment at which it has said that it wants to be asked again."""
     failures: int = 0
     """Failures since its last success."""
     trouble: str = ""
@@ -53,7 +57,9 @@ class Server:
         wait = min(_LONGEST_WAIT_S, first * 2 ** min(self.failures, 16))
         self.failures += 1
         self.trouble = trouble
-        self.dead_until = time.monotonic() + max(wait, wait_s or 0.0)
+        now = time.monotonic()
+        self.dead_until = now + max(wait, wait_s or 0.0)
+        self.promised = self.promised if wait_s is None else now + wait_s
 
     @property
     def alive(self) -> bool:
@@ -133,8 +139,13 @@ class Fleet:
         return min(free, key=lambda server: server.running / server.slots, default=None)
 
     def check_patience(self) -> None:
-        """Raise UserError where no server has sent any part of a completion for longer than the patience."""
-        if time.monotonic() - self._heard > self.patience_s:
+        """Raise UserError where no server has sent any part of a completion for longer than the patience.
+
+        It begins anew where a server is to be asked again, as long as that is not too far away.
+        """
+        latest = self._heard + _PROMISES * self.patience_s
+        since = max([self._heard, *(server.promised for server in self.servers if server.promised <= latest)])
+        if time.monotonic() - since > self.patience_s:
             raise UserError(
                 f"one of the servers must answer within {self.patience_s:g} s",
                 value="; ".join(f"{server.url}: {server.trouble or 'not a word'}" for server in self.servers),
