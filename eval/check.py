@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from mathlete.command import Command, console
+from mathlete.command import Command, busy, console
 from mathlete.folders import require_result_file
 
 
@@ -36,7 +36,10 @@ def check(settings: CheckSettings) -> dict[str, object]:
         require_result_file(settings.out, inputs=[settings.file])
     # A line of JSONL that is broken is told in the checker's own words.
     rows = None if settings.file.suffix in ("", ".jsonl", ".txt") else read_rows(settings.file)
-    report = check_file(settings.file, rows=rows, against=settings.against, out=settings.out, answers=settings.answers)
+    with busy("answers judged"):
+        report = check_file(
+            settings.file, rows=rows, against=settings.against, out=settings.out, answers=settings.answers
+        )
     console(json=settings.json).print(report.table())
     return report.as_json()
 

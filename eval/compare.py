@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from eval.repair import repair_samples
-from mathlete.command import Command, console
+from mathlete.command import Command, busy, console
 from mathlete.folders import require_result_file
 from mathlete.runs import write_json
 from mathlete.shipped import find_recording
@@ -42,8 +42,9 @@ def compare(settings: CompareSettings) -> dict[str, object]:
     a, b = find_recording(settings.a), find_recording(settings.b)
     if settings.repair:
         repair_samples((settings.a, settings.b), say=out.print)
-    tuning = compare_tuned(base=settings.a, tuned=settings.b, train=settings.train) if settings.train else None
-    comparison = compare_runs(Pool.read([a]), Pool.read([b]))
+    with busy("samples read and compared"):
+        tuning = compare_tuned(base=settings.a, tuned=settings.b, train=settings.train) if settings.train else None
+        comparison = compare_runs(Pool.read([a]), Pool.read([b]))
     sentences = comparison.describe()
     content = {"a": str(settings.a), "b": str(settings.b), **comparison.to_json(), "words": sentences}
 

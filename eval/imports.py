@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import tyro
 
 from eval.run import SCORES, write_run_report
-from mathlete.command import Command, console
+from mathlete.command import Command, busy, console
 from mathlete.errors import UserError, require
 from mathlete.runs import REPORT, Leftovers, run_step
 
@@ -109,7 +109,8 @@ def write_imported(folder: Path, settings: ImportSettings, *, say: Callable[[str
     began = time.time()
     columns = parse_columns(settings.columns)
     suite = load_suite(settings.problems, mirror=settings.mirror) if settings.problems else None
-    logs = [read_own_run(file) if file.is_dir() else read_log(file, columns) for file in settings.files]
+    with busy("logs read"):
+        logs = [read_own_run(file) if file.is_dir() else read_log(file, columns) for file in settings.files]
     for log in logs:
         say(f"{log.path}: {log.layout}, {len(log.entries)} samples")
     joined = join_logs(

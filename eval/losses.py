@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from eval.repair import repair_samples
-from mathlete.command import Command, console
+from mathlete.command import Command, busy, console
 from mathlete.errors import UserError
 from mathlete.folders import require_result_file
 from mathlete.runs import write_json
@@ -62,7 +62,8 @@ def losses(settings: LossesSettings) -> dict[str, object]:
         repair_samples([path for path in settings.runs if (path / "samples.jsonl").is_file()], say=out.print)
     rules = competition(settings.competition) if settings.competition else None
     golds = read_golds(settings.golds)
-    lost = [read_losses(find_recording(path), golds=golds, rules=rules) for path in settings.runs]
+    with busy("samples read and judged"):
+        lost = [read_losses(find_recording(path), golds=golds, rules=rules) for path in settings.runs]
 
     for first in range(0, len(lost), _SIDE_BY_SIDE):
         out.print(losses_table(lost[first : first + _SIDE_BY_SIDE], first=first))

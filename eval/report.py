@@ -106,7 +106,8 @@ def inspect(settings: InspectSettings) -> dict[str, object]:
         require_result_file(settings.out)
     run = EvalRun.read(settings.run)
     suite = run.results.facts.settings.suite if run.results.facts else run.name
-    log = run.write_inspect_log(settings.out or settings.run / INSPECT / f"{suite}.eval")
+    with busy("log"):
+        log = run.write_inspect_log(settings.out or settings.run / INSPECT / f"{suite}.eval")
     console(json=settings.json).print(f"{log}: open it with `inspect view --log-dir {log.parent}`")
     return {"log": str(log), "run": str(settings.run)}
 

@@ -368,7 +368,7 @@ def test_without_golds_nobody_says_what_was_right(tmp_path: Path) -> None:
     ("words", "message"),
     [
         ([], "losses are those of a run, got no run"),
-        (["empty"], "needs problems.jsonl and samples.jsonl"),
+        (["empty"], "has problems.jsonl and samples.jsonl"),
         (["none.txt"], "a journal has a line a question, got none"),
     ],
 )

@@ -62,6 +62,17 @@ def test_several_runs_stand_side_by_side(run_folder: Path, tmp_path: Path, evalu
     assert not (run_folder / "report.html").exists()
 
 
+def test_a_card_has_the_change_in_each_group_of_subsets(tmp_path: Path) -> None:
+    asked = [problem(f"p{at}", subset="hard/a" if at < 12 else "easy/b") for at in range(22)]
+    runs = [record(tmp_path / name, [(one, answers(*words)) for one, words in zip(asked, drawn, strict=True)])
+            for name, drawn in (("base", ["77"] * 12 + ["97"] * 10), ("tuned", ["99"] * 12 + ["97"] * 10))]  # fmt: skip
+    page = write_report(runs, out=tmp_path / "both.html").read_text()
+    assert "pass@1, points: hard (12) +100.0 [+100.0, +100.0] · easy (10) +0.0 [+0.0, +0.0]" in page
+    few = [(one, answers("9")) for one in asked[:20]]  # eight easy ones say too little
+    page = write_report([record(tmp_path / name, few) for name in "ab"], out=tmp_path / "few.html").read_text()
+    assert "pass@1, points: hard" not in page
+
+
 def test_many_runs_are_compared_in_a_matrix(tmp_path: Path) -> None:
     asked = [problem(f"p{place}") for place in range(12)]
     # Run r answers the first 2 r problems right: each is sure to be better than one that is far enough behind.

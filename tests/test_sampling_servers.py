@@ -207,7 +207,7 @@ def test_a_server_may_list_its_models_in_any_way(
     [
         (hang, "nothing within 0.3 s"),
         (die, "ReadError|RemoteProtocolError"),
-        (answers("401 No", '{"error": "a key!"}'), "401 a key!"),
+        (answers("401 No", '{"error": "a key!"}'), r"401 a key!.\n  Fix: set the key that it takes as OPENAI_API_KEY"),
         (says(bytes(range(256))), "RemoteProtocolError"),
         (redirect_to_itself, "TooManyRedirects"),
     ],

@@ -144,11 +144,12 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
     build = load_build(settings.run)
     if isinstance(build, AdapterBuild):
         return rehearse_adapter_command(build, suite.problems, settings, RehearseSettings())
-    # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
-    build.check_serving()
-    build.read_notebook()  # before the image is downloaded for one that is none
-    if settings.inputs.stand_in is None:
-        require_weights_here(build)
+    with busy("the build's model and notebook"):
+        # What the engine would refuse is known in a second, and with a stand-in the rehearsal would not show it.
+        build.check_serving()
+        build.read_notebook()  # before the image is downloaded for one that is none
+        if settings.inputs.stand_in is None:
+            require_weights_here(build)
     require_vllm_here(build, settings.inputs.vllm)
     rules = build.config.competition
     if changes := describe_changes(rules, find_chosen_rules(build, settings.run, say=say)):

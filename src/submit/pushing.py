@@ -121,7 +121,8 @@ def push_command(settings: PushSettings) -> dict[str, object]:
     settings.waiting.check()
     folder = settings.run
     build = load_build(folder)
-    checked = _check_build(build, settings)
+    with busy("hashes and checks"):
+        checked = _check_build(build, settings)
     if isinstance(build, AdapterBuild):
         steps = plan_adapter(build, folder=folder)
         for step in steps:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from mathlete.command import Command, console
+from mathlete.command import Command, busy, console
 from mathlete.errors import UserError, require
 from mathlete.folders import require_result_file
 from mathlete.mistakes import require_address_space
@@ -85,14 +85,15 @@ def pocket_problems(settings: PocketProblemsSettings) -> dict[str, object]:
         given = "both FILE and --out" if file else "none"
         raise UserError("pocket-problems writes one file", value=given, cure="use --out problems.jsonl")
     require_result_file(file)
-    items = generate_items(
-        families=settings.families,
-        count=settings.count,
-        seed=settings.seed,
-        split=settings.split,
-        unique=settings.unique,
-    )
-    write_items(file, items, traces=settings.traces)
+    with busy("problems"):
+        items = generate_items(
+            families=settings.families,
+            count=settings.count,
+            seed=settings.seed,
+            split=settings.split,
+            unique=settings.unique,
+        )
+        write_items(file, items, traces=settings.traces)
     digest = sha256_file(file)
     console(json=settings.json).print(f"{len(items)} problems: {file}, sha256 {digest}")
     return {"file": str(file), "problems": len(items), "sha256": digest}

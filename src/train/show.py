@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import tyro
 
-from mathlete.command import Command, console
+from mathlete.command import Command, busy, console
 from mathlete.errors import UserError
 from mathlete.overlap import RepeatedProblem
 from mathlete.problems import Problem
@@ -53,7 +53,8 @@ def show(settings: ShowSettings) -> dict[str, object]:
         value = f"no finished format step in {data}"
         raise UserError("RUN must be a run's folder", value=value, cure="run python -m train math --until format first")
     figures = FormatFigures.from_json(cast(Mapping[str, Any], manifest["figures"]))
-    files, columns = RowFiles(data), _read_columns(RowFiles(data))
+    with busy("rows read"):
+        files, columns = RowFiles(data), _read_columns(RowFiles(data))
     out = console(json=settings.json)
     out.print(_histogram("prompt tokens a row", columns.prompt_tokens))
     out.print(_histogram("trained tokens a row", columns.trained_tokens))

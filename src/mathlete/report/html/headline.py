@@ -1,7 +1,8 @@
 """What the page answers first: a card for each comparison, lone run and training, and a matrix of many runs."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from mathlete.export.records import TuningChange
 from mathlete.gates import SURVIVAL, GateOutcome
 from mathlete.losses import CAUSES
 from mathlete.metrics import INFORMATIVE, Interval, format_interval, format_percent, format_with_error
+from mathlete.problems import Problem
 from mathlete.report.training import TrainRun
 from mathlete.runs import MANIFEST, read_json
 from mathlete.scoring import EvalRun, Pool, compare_runs
@@ -18,6 +20,8 @@ from mathlete.scoring import EvalRun, Pool, compare_runs
 Tone = Literal["better", "worse", "even"]
 MOST_CARDS = 4
 """Evaluations up to which each is compared with the first on a card; more are compared pair by pair in a matrix."""
+_MOST_GROUPS = 4
+"""Groups of subsets up to which a card has the change in each."""
 _TONES: dict[str, Tone] = {"A": "worse", "B": "better"}
 
 
@@ -145,6 +149,7 @@ def _compare_card(a: EvalRun, b: EvalRun, at: int) -> Card:
         ],
         lines=[
             f"on the {comparison.problems} problems that both have, paired; intervals 95%",
+            *_describe_groups(a.pool, b.pool),
             *(score.describe() for score in comparison.scores if score.better == "neither"),
             *comparison.describe()[len(comparison.scores) :],
             *_describe_votes(a, b),
@@ -152,6 +157,26 @@ def _compare_card(a: EvalRun, b: EvalRun, at: int) -> Card:
         ],
         broken=_broken_gates(b),
     )
+
+
+def _describe_groups(a: Pool, b: Pool) -> list[str]:
+    """Return what pass@1 changed in each group of subsets, such as hard and easy, where these are a few."""
+    both = {one.problem.id for one in a.problems} & {one.problem.id for one in b.problems}
+    groups = Counter(_group(one.problem) for one in a.problems if one.problem.id in both)
+    if not 1 < len(groups) <= _MOST_GROUPS or min(groups.values()) < INFORMATIVE:
+        return []
+    parts = []
+    for name, problems in groups.most_common():
+        pair = [
+            replace(pool, problems=[one for one in pool.problems if _group(one.problem) == name]) for pool in (a, b)
+        ]
+        by = compare_runs(*pair).scores[0].difference
+        parts.append(f"{name or 'others'} ({problems}) {_points(by.value)} {_format_points(by)}")
+    return [f"pass@1, points: {' · '.join(parts)}"]
+
+
+def _group(problem: Problem) -> str:
+    return problem.subset.partition("/")[0]
 
 
 def _describe_votes(a: EvalRun, b: EvalRun) -> list[str]:

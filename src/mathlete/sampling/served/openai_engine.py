@@ -163,10 +163,14 @@ class OpenAISampler(Continuing):
         asked = await asyncio.gather(*(_ask_for_models(client, url, limit_s=limit_s) for client, url in pairs))
         urls, listings = [url for url, _ in asked], [listing for _, listing in asked]
         if not any(isinstance(listing, _Listing) for listing in listings):
+            # A server that wants another key is running.
+            locked = any(str(trouble).startswith(("401", "403")) for trouble in listings)
             raise UserError(
                 "one of the servers must answer",
                 value="; ".join(f"{url}: {trouble}" for url, trouble in zip(urls, listings, strict=True)),
-                cure="start a server, as in `vllm serve MODEL`, and check --servers.urls",
+                cure="set the key that it takes as OPENAI_API_KEY"
+                if locked
+                else "start a server, as in `vllm serve MODEL`, and check --servers.urls",
             )
         servers = [
             Server(
