@@ -223,7 +223,7 @@ def test_a_push_says_what_its_run_showed_and_preflight_repeats_it(
 def test_a_recording_is_refused_before_anything_is_sent_and_kept_for_preflight(
     kaggle: Scenario, build: Build, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=r"needs problems\.jsonl"):
+    with pytest.raises(UserError, match=r"has problems\.jsonl"):
         check_before_push(build, folder=tmp_path, thresholds=Thresholds(), recordings=[tmp_path / "nowhere"])
     kaggle.output[JOURNAL] = journal(
         build.stamp, [replace(LINES[0], id=name) for name in ("000aaa", "111bbb", "222ccc")]
