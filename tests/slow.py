@@ -72,6 +72,8 @@ PARTS: dict[str, tuple[str, ...]] = {
         "submit_credentials",
         "submit_rehearsal",
         "submit_answer",
+        "submit_refused",
+        "prompts_organiser",
         "kaggle_image",
         "competitions",
     ),

@@ -95,6 +95,7 @@ def test_a_table_is_answered_with_the_organisers_system_message(
     assert {one["messages"][1]["content"].partition("\n")[2] for one in server.requests} == {"Box it."}
 
 
+@pytest.mark.slow
 def test_rows_are_trained_and_evaluated_on_it(workdir: Path, train: CommandLine) -> None:
     write_rules(Path("cup.toml"), PROMPTS["system"])
     rows = ("math", "--model", "pocket", "--limit", 12, "--rows.heldout", 2, "--until", "format", "--json")

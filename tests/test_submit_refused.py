@@ -1,5 +1,6 @@
 """Questions that a server refuses: one alone fails alone; where all are refused the run ends, and nothing is lost."""
 
+import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +31,32 @@ async def withhold(wire: Wire) -> None:
         return await calculate(wire)
     withheld = {"choices": [{"index": 0, "delta": {}, "finish_reason": "content_filter"}]}
     return await answers("200 OK", f"data: {json.dumps(withheld)}\n\n")(wire)
+
+
+async def fail(wire: Wire) -> None:
+    """Fail over one question whenever it comes, and take a while for the others."""
+    if wire.request["messages"][0]["content"].startswith("2 + 2"):
+        return await answers("500 Internal Server Error", "list index out of range")(wire)
+    await asyncio.sleep(0.1)
+    return await calculate(wire)
+
+
+@pytest.mark.slow  # patience takes its time
+def test_a_server_that_fails_over_one_question_while_others_come_fails_it_alone(
+    table: Path, serve: Callable[..., Loopback], submit: CommandLine
+) -> None:
+    with table.open("a") as file:
+        file.writelines(f"{number},{number} + 1,{number + 1}\n" for number in range(20, 50))
+    few = ("--servers.at-once", 4, "--servers.patience-s", 2, "--fallbacks-max", 1)
+    done = submit(*words_of(server := serve(then=fail), *few))
+    assert (done.result["answered"], done.result["fallbacks"]) == (31, 3)
+    assert "500 Internal Server Error: list index out of range" in done.result["without_answer"][" b"]
+    assert asked_of(server)["2 + 2"] >= 5
+    # Of a server that fails over all, no question is failed.
+    down = serve(then=answers("500 Internal Server Error", "out of memory"))
+    refusal = submit(*words_of(down, *few, "--run", "down")).refusal
+    assert "one of the servers must answer within 2 s, got" in refusal
+    assert not Path("down/answers.jsonl").exists() or not lines_of("down/answers.jsonl")
 
 
 @pytest.mark.parametrize(("behaviour", "reason"), [(flag, FLAGGED), (withhold, "content_filter")])

@@ -52,14 +52,18 @@ class Server:
     """The latest failure, in words."""
 
     def record_failure(self, trouble: str, *, patience_s: float, wait_s: float | None = None) -> None:
-        """Send it nothing for a while: twice as long with each failure, or as long as it asks for."""
-        first = min(_FIRST_WAIT_S, patience_s / _LOOKS)
-        wait = min(_LONGEST_WAIT_S, first * 2 ** min(self.failures, 16))
-        self.failures += 1
-        self.trouble = trouble
-        now = time.monotonic()
-        self.dead_until = now + max(wait, wait_s or 0.0)
-        self.promised = self.promised if wait_s is None else now + wait_s
+        """Send it nothing for a while: twice as long with each failure, or as long as it asks for.
+
+        Of requests that were under way together, and all fail, the first counts.
+        """
+        now, self.trouble = time.monotonic(), trouble
+        if self.alive:
+            first = min(_FIRST_WAIT_S, patience_s / _LOOKS)
+            self.dead_until = now + min(_LONGEST_WAIT_S, first * 2 ** min(self.failures, 16))
+            self.failures += 1
+        if wait_s is not None:
+            self.promised = now + wait_s
+            self.dead_until = max(self.dead_until, self.promised)
 
     @property
     def alive(self) -> bool:
