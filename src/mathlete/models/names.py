@@ -64,7 +64,12 @@ class ModelSource:
 
     @property
     def licence(self) -> str:
-        """The licence that its own card names, as the hub writes it; "" where it has none here."""
+        """The licence that its own card names, as the hub writes it; "" where it has none here.
+
+        The pocket model's is this project's, as `data/pocket/README.md` says.
+        """
+        if self.name == "pocket":
+            return "apache-2.0"
         from huggingface_hub import metadata_load
         from yaml import YAMLError
 

@@ -63,7 +63,9 @@ def choose_model(run: Path, *, part: str | None = None, accept_refused: str = ""
     there = _list_models(run)
     part = part or next(iter(there), PARTS[0])
     if part not in there:
-        cure = f"use --part with one of {', '.join(there)}" if there else "let its training command end"
+        begun = any((run / name).is_dir() for name in ("data", "adapter"))
+        none = "let its training command end" if begun else "name the folder of a run of `python -m train math`"
+        cure = f"use --part with one of {', '.join(there)}" if there else none
         raise UserError("a push needs a model that a run has finished", value=str(run / part), cure=cure)
     outcome = require_passed(run / part, reason=accept_refused)
     verify_outputs(run / part)
