@@ -183,6 +183,7 @@ def _hash(file: Path) -> dict[str, str]:
         (["{run}", "--part", "merged"], "use --part with one of export"),
         (["{run}", "--part", "../math/export"], "use --part with one of export"),
         (["{run}/none"], "which is not there"),
+        (["{run}/.."], "name the folder of a run of `mathlete train math`"),
         (["{run}", "--repo", "a/b/c"], "a repository must be NAME or OWNER/NAME"),
         (["{run}", "--repo", "x--y"], "a repository must be NAME or OWNER/NAME"),
         (["{run}", "--yes"], "unset HF_HUB_OFFLINE"),

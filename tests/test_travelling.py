@@ -9,7 +9,7 @@ import pytest
 
 from mathlete.export import TunedModel
 from mathlete.files import share_files
-from mathlete.models import ModelSource
+from mathlete.models import ModelSource, find_model
 
 COMMIT = "a" * 40
 
@@ -74,3 +74,8 @@ def test_a_base_that_is_a_folder_of_its_own_is_named_by_it(tmp_path: Path) -> No
     assert "- base: my-model" in card.splitlines()
     assert "license:" not in card.split("---")[1]
     assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == "my-model"
+
+
+def test_the_pocket_models_licence_is_the_projects(root: Path) -> None:
+    assert find_model("pocket").licence == "apache-2.0"
+    assert "**Licence** Apache-2.0" in (root / "data" / "pocket" / "README.md").read_text()
