@@ -7,12 +7,15 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mathlete.errors import UserError
 from mathlete.folders import require_result_file
-from mathlete.mistakes import explain, require_words
+from mathlete.mistakes import explain, find_hub_cure, name_cause, require_words
+from mathlete.models import ModelSource
+from mathlete.models.names import explain_unreachable
 from mathlete.rehearsal.containers import namespaces_work
 from tests.conftest import POCKET_VAL, CommandLine, sample
 
@@ -233,3 +236,17 @@ def test_a_read_only_disk_is_told(workdir: Path, evaluate: CommandLine) -> None:
     done = subprocess.run(["unshare", "-rm", "bash", "-c", f"{mount} {command}"], capture_output=True, text=True)
     assert "a disk that is written to must not be read-only, got disk/run" in done.stderr
     assert done.returncode == 2
+
+
+@pytest.mark.parametrize(("status", "cure"), [(503, ""), (401, "set HF_TOKEN"), (403, "accept its terms there")])
+def test_what_the_hub_answered_is_told_through_the_libraries_errors(status: int, cure: str) -> None:
+    refused = OSError("a server's answer")
+    refused.response = SimpleNamespace(status_code=status, reason_phrase="Because")  # type: ignore[attr-defined]
+    error = FileNotFoundError("not cached")
+    error.__context__ = refused
+    assert name_cause(error) == f"FileNotFoundError: the hub answered {status} Because"
+    assert cure in find_hub_cure(error)
+    assert bool(cure) == bool(find_hub_cure(error))
+    hub = explain_unreachable(ModelSource(name="a/b", location="a/b"), error)
+    assert f"the hub answered {status} Because" in str(hub)
+    assert cure in hub.cure

@@ -73,6 +73,37 @@ def explain(error: BaseException) -> UserError | None:
     return None
 
 
+def name_cause(error: BaseException) -> str:
+    """Return an error's kind and, where a hub's answer is behind it, that: libraries say of any that a file is missing.
+
+    >>> name_cause(FileNotFoundError("not cached"))
+    'FileNotFoundError'
+    """
+    answer = _find_answer(error)
+    return type(error).__name__ + (f": the hub answered {answer[0]} {answer[1]}".rstrip() if answer else "")
+
+
+def find_hub_cure(error: BaseException) -> str:
+    """Return what to do first about what the hub answered, with a semicolon behind it; "" where it says nothing."""
+    answer = _find_answer(error)
+    refused = answer is not None and answer[0] in (401, 403)
+    return "accept its terms there and set HF_TOKEN, or `hf auth login`; else " if refused else ""
+
+
+def _find_answer(error: BaseException | None) -> tuple[int, str] | None:
+    seen = set[int]()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        # httpx's and requests' errors have one; neither is loaded for this.
+        response = getattr(error, "response", None)
+        status = getattr(response, "status_code", None)
+        if isinstance(status, int):
+            words = getattr(response, "reason_phrase", "") or getattr(response, "reason", "")
+            return status, str(words or "")
+        error = error.__cause__ or error.__context__
+    return None
+
+
 def _explain_memory(error: BaseException) -> UserError:
     import resource
 

@@ -314,7 +314,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         out.print(line, markup=False)
     out.print(f"choices    {file}: the same command without flags builds this again, elsewhere --choices FILE")
     for name, digest in asdict(hashes).items():
-        out.print(f"{name:<10} {digest[:16]}")
+        out.print(f"{name:<10} {digest[:16] or 'not pinned'}")
     out.print(f"build      {made.stamp}: in the notebook, in its log, journal and output")
     again = "" if settings.run == WORK else f" --run {quote(str(settings.run))}"
     out.print(f"{kaggle}: notebook and metadata · {wheels}: wheels · next: python -m submit rehearse{again}")

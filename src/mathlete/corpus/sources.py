@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from mathlete.corpus.cells import TableRow, find_gold, format_gold
 from mathlete.corpus.tables import FORMATS, read_rows
 from mathlete.errors import OnBad, UserError, nearest, stop
+from mathlete.mistakes import find_hub_cure, name_cause
 from mathlete.problems import Problem
 from mathlete.settings import NAMELESS, nest
 from mathlete.shipped import data_folder
@@ -196,9 +197,10 @@ def _read_from_hub(entry: Source, part: str) -> Iterable[tuple[str, TableRow]]:
     except (OSError, ValueError) as error:
         elsewhere = "" if entry.statement else "; on this machine there is no file or folder of that name"
         raise UserError(
-            f"{entry.hub} cannot be read from the hub ({type(error).__name__})",
+            f"{entry.hub} cannot be read from the hub ({name_cause(error)})",
             value=None if entry.statement else quote(str(error)),
-            cure=f"go online, or give --mirror DIR with {entry.mirror_path(Path('DIR'), part)}{elsewhere}",
+            cure=f"{find_hub_cure(error)}go online, or give --mirror DIR with "
+            f"{entry.mirror_path(Path('DIR'), part)}{elsewhere}",
         ) from error
 
 

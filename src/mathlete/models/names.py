@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
 from mathlete.files import replace_when_done
-from mathlete.mistakes import explain
+from mathlete.mistakes import explain, find_hub_cure, name_cause
 from mathlete.models.weights import require_finite_file
 from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.runs import read_json, sha256_json, sha256_tree, verify_if_made
@@ -354,6 +354,6 @@ def explain_unreachable(source: ModelSource, error: Exception) -> UserError:
     revision = f" --revision {source.revision}" if source.revision else ""
     download = f"`hf download {source.location}{revision} --local-dir DIR`"
     return UserError(
-        f"{source.location} is neither on this machine nor can it be loaded from the hub ({type(error).__name__})",
-        cure=f"on a machine with internet run {download}, then use --model DIR here",
+        f"{source.location} is neither on this machine nor can it be loaded from the hub ({name_cause(error)})",
+        cure=f"{find_hub_cure(error)}on a machine with internet run {download}, then use --model DIR here",
     )
