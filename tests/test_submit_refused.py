@@ -10,7 +10,7 @@ import pytest
 from mathlete.answer_sheet import SheetLine, SheetLog
 from mathlete.errors import UserError
 from mathlete.lost import QuestionRefused
-from submit.refused import MOST, RefusedQuestions
+from submit.refused import LAST, MOST, RefusedQuestions
 from tests.conftest import CommandLine
 from tests.loopback import Loopback, Wire, answers
 from tests.test_submit_answer import asked_of, calculate, lines_of, refuse, words_of
@@ -115,3 +115,24 @@ def test_what_is_refused_is_written_once_another_is_answered(tmp_path: Path) -> 
     with pytest.raises(UserError, match=f"rule, and {MOST - 1} more questions were refused behind it"):
         refuse_next(names[-1])
     assert len(log.lines) == MOST  # an account that ran empty in the middle has failed no question
+
+
+def test_the_last_ones_of_a_run_are_doubted_once(tmp_path: Path) -> None:
+    names = [f"q{number}" for number in range(LAST + 1)]
+    log = SheetLog(tmp_path / "answers.jsonl", ids=names)
+
+    def run(asked: list[str]) -> None:
+        questions = RefusedQuestions(log, say=lambda text: None)
+        if "q0" in asked:
+            questions.add(SheetLine(id="q0", answer="7", fallback=False, samples=1))
+        for name in [name for name in asked if name != "q0"]:
+            questions.note(name, QuestionRefused("rule", value="400", cure="cure"))
+            questions.add(SheetLine(id=name, answer="", fallback=True, ended="refused"))
+        questions.finish()
+
+    with pytest.raises(UserError, match=f"rule, and {LAST - 1} more questions were refused behind it"):
+        run(names)
+    assert {*log.lines} == {"q0"}
+    run(names[1:])  # as the same command does, for what is left
+    assert log.lines[names[-1]].why == "refused: 400"
+    assert len(log.lines) == len(names)

@@ -11,6 +11,10 @@ MOST = 10
 """Questions refused one after another, with no other answered between them, that end a run: then it is not they that
 are wrong but a setting, the model's name or the account."""
 
+LAST = 3
+"""As many at the end of a run are doubted once: an account may have run empty. The same command asks them again, and
+what is refused then is refused for good."""
+
 
 @dataclass
 class RefusedQuestions:
@@ -24,6 +28,8 @@ class RefusedQuestions:
     say: Callable[[str], None]
     _errors: list[UserError] = field(default_factory=list)
     """Of the questions refused since one was answered."""
+    _answered: bool = False
+    """Whether any question was answered in this run."""
     _words: dict[str, str] = field(default_factory=dict)
     """{id: why it was refused}."""
     _waiting: list[SheetLine] = field(default_factory=list)
@@ -49,6 +55,7 @@ class RefusedQuestions:
                 why = f"refused: {self._words.get(line.id, '')}"
                 self._waiting.append(replace(line, why=why) if line.fallback else line)
                 return
+            self._answered = True
             self._errors.clear()
             self._flush()
         self.log.append(line)
@@ -57,10 +64,11 @@ class RefusedQuestions:
         """Write what waits, where any question has been answered by the servers.
 
         Raises:
-            UserError: none has.
+            UserError: none has, or the last ones of a run were all refused.
         """
         with self._lock:
-            if self._errors and not any(line.samples for line in self.log.lines.values()):
+            ever = any(line.samples for line in self.log.lines.values())
+            if self._errors and (not ever or (self._answered and len(self._errors) >= LAST)):
                 raise self._explain()
             self._flush()
 
