@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 import shutil
 from pathlib import Path
 from typing import Any, get_args
@@ -252,3 +253,28 @@ def test_a_row_that_is_too_long_and_will_be_dropped_is_no_warning(monkeypatch: p
     tokenizer = load_tokenizer(find_model("pocket"))
     assert len(tokenizer("7 " * 3000)["input_ids"]) > tokenizer.model_max_length
     assert told == []
+
+
+@pytest.mark.parametrize(
+    ("files", "named", "cure"),
+    [
+        (["export/config.json", "merged/config.json"], "", "use run/export, the model that this run made"),
+        (
+            ["merged/config.json", "adapter/adapter_config.json"],
+            "/adapter",
+            "use run/merged, the model that this run made",
+        ),
+        (["adapter_config.json"], "", "merge the adapter into its base first: `python -m train math --adapter run`"),
+        (["samples.jsonl"], "", "this is an evaluation's run: name the model that it evaluated"),
+        (["snapshot/config.json"], "", "use run/snapshot"),
+        (["a/config.json", "b/config.json"], "", "name the folder the model is in"),
+    ],
+)
+def test_a_folder_that_holds_no_model_is_told_by_what_it_holds(
+    workdir: Path, files: list[str], named: str, cure: str
+) -> None:
+    for file in files:
+        (Path("run") / file).parent.mkdir(parents=True, exist_ok=True)
+        (Path("run") / file).write_text("{}")
+    with pytest.raises(UserError, match=re.escape(f"Fix: {cure}") + "$"):
+        find_model(f"run{named}")

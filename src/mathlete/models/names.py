@@ -278,7 +278,7 @@ def find_model(name: str) -> ModelSource:
         return ModelSource(name=name, location=location, revision=revision)
     if Path(name).is_dir():
         if not (Path(name) / "config.json").is_file():
-            raise UserError("a model folder needs config.json", value=name, cure="name the folder the model is in")
+            raise UserError("a model folder needs config.json", value=name, cure=_find_model_near(Path(name)))
         return ModelSource(name=name, location=name)
     location, _, commit = name.partition("@")
     if location.count("/") == 1 and not name.startswith((".", "/", "~")):
@@ -288,6 +288,20 @@ def find_model(name: str) -> ModelSource:
         value=repr(name),
         cure=nearest(name, MODEL_NAMES),
     )
+
+
+def _find_model_near(folder: Path) -> str:
+    """Return what to name in place of a folder that holds no model, by what it does hold."""
+    run = folder.parent if (folder / "adapter_config.json").is_file() else folder
+    for made in ("export", "merged"):
+        if (run / made / "config.json").is_file():
+            return f"use {run / made}, the model that this run made"
+    if run != folder:
+        return f"merge the adapter into its base first: `python -m train math --adapter {folder}`"
+    if (folder / "samples.jsonl").is_file():
+        return "this is an evaluation's run: name the model that it evaluated"
+    within = sorted(file.parent for file in folder.glob("*/config.json"))
+    return f"use {within[0]}" if len(within) == 1 else "name the folder the model is in"
 
 
 def _find_cached_commits(location: str) -> list[str]:
