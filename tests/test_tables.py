@@ -270,3 +270,12 @@ def test_the_lines_of_a_training_say_it_as_people_do() -> None:
     corpus = replace(usual.data.corpus, source=("runs/[x]/a.jsonl",))
     first, *_ = describe_settings(replace(usual, data=replace(usual.data, corpus=corpus)), usual)
     assert render(Text.from_markup(first)).startswith("runs/[x]/a.jsonl · 9,800 problems")
+
+
+def test_a_terminal_that_is_too_narrow_for_figures_has_a_cell_a_line() -> None:
+    table = replayed().to_table()
+    text = render(table, width=44)
+    assert max(map(len, text.splitlines())) <= 44
+    assert "   change [95%]  -19.51 [-23.55, -15.32]" in text
+    assert "questions" in text.splitlines()[0]
+    assert "more columns with --wide" in text

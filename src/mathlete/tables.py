@@ -120,12 +120,17 @@ class FittingTable(Table):
             options = options.update(max_width=max(options.max_width, self.measure(console)))
         else:
             shown, aside = shown._set_aside(console, options)
-        if shown.rows or not aside:
+        whole = bool(shown.rows) or not aside
+        if whole:
             yield from Table.__rich_console__(shown, console, options)
+        elif shown.title:
+            yield Text(str(shown.title))
         for name, *cells in aside:
             yield Text(f" {name}")
             for column, cell in zip(self.columns[1:], cells, strict=False):
                 yield Padding(Text(f"{column.header}  {cell}" if column.header else cell), (0, 0, 0, 3))
+        if not whole and shown.caption:
+            yield Text(str(shown.caption))
 
 
 def _longest_word(cell: str) -> int:
