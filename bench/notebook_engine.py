@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from mathlete.sampling import SamplingConfig
 
 ROOT = Path(__file__).parents[1]
+_WARM = 2
+"""Questions that are not counted; of these the notebook's engine asks for log-probabilities."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +44,7 @@ class BenchSettings:
     n: tuple[int, ...] = (16,)
     """Samples of a question; several are measured one after another."""
     questions: int = 8
-    """Measured of each, after one that warms up."""
+    """Measured of each, after two that warm up."""
     max_tokens: int = 256
     memory: float = 0.4
     """Share of a GPU's memory for each of the two."""
@@ -115,8 +119,8 @@ class Bare:
         return answer
 
     def close(self) -> None:
-        """End it."""
-        self.process.kill()
+        """End it, and vLLM's own process, which does not miss it."""
+        os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
 
@@ -157,10 +161,11 @@ def main(settings: BenchSettings) -> dict[str, object]:
     from mathlete.sampling import SamplingConfig
     from mathlete.sampling.served import VllmSettings
     from mathlete.shipped import data_folder
+    from mathlete.solve import Policy
 
     source = find_model(settings.model)
     prompts = load_prompt_format(source)
-    problems = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[: settings.questions + 1]
+    problems = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[: settings.questions + _WARM]
     config = SamplingConfig(max_tokens=settings.max_tokens)
     own = VllmSettings(gpu_memory_utilization=settings.memory, kv_gib=settings.kv_gib, eager=settings.eager)
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "VLLM_LOGGING_LEVEL": "ERROR"}
@@ -176,6 +181,7 @@ def main(settings: BenchSettings) -> dict[str, object]:
             engine="vllm",
             vllm=own,
             max_tokens=settings.max_tokens,
+            scores=Policy().reads_scores,
             command=(str(settings.vllm), "-m", "mathlete.kernel.engine_child"),
             on_ready=told_by_engine.update,
         )
@@ -185,6 +191,7 @@ def main(settings: BenchSettings) -> dict[str, object]:
             stdout=subprocess.PIPE,
             text=True,
             env=environment,
+            start_new_session=True,
         )
         with closing(engine), closing(Bare(process=child)) as bare:
             engine.start(timeout_s=settings.load_s)
@@ -192,21 +199,23 @@ def main(settings: BenchSettings) -> dict[str, object]:
             for n in settings.n:
                 sampling: dict[str, object] = {"temperature": config.temperature, "top_p": config.top_p}
                 sampling |= {"max_tokens": config.max_tokens, "stop_token_ids": sorted(source.eos_ids())}
-                by = {"notebook": Drawn(), "bare": Drawn()}
+                by, ratios = {"notebook": Drawn(), "bare": Drawn()}, list[float]()
                 for number, problem in enumerate(problems):
                     tokens, seconds = draw_by_notebook(engine, problem, n, config)
                     asked = {"prompt": prompts.prompt_ids(problem.statement), "n": n, "sampling": sampling}
                     told = bare.ask(asked)
-                    if number:  # the first warms up
+                    if number >= _WARM:
                         for drawn, count, took in (
                             (by["notebook"], tokens, seconds),
                             (by["bare"], told["tokens"], told["seconds"]),
                         ):
                             drawn.tokens, drawn.seconds = drawn.tokens + count, drawn.seconds + took
+                        ratios.append(tokens / seconds / (told["tokens"] / told["seconds"]))
                 speeds = {name: round(drawn.tokens_per_s, 1) for name, drawn in by.items()}
-                ratio = round(speeds["notebook"] / speeds["bare"], 3)
-                figures[f"n={n}"] = {**speeds, "ratio": ratio}
-                print(f"n = {n}: notebook {speeds['notebook']}, bare {speeds['bare']} tokens/s: {ratio}", flush=True)
+                ratio, middle = round(speeds["notebook"] / speeds["bare"], 3), round(median(ratios), 3)
+                figures[f"n={n}"] = {**speeds, "ratio": ratio, "median_of_questions": middle}
+                told_of = f"notebook {speeds['notebook']}, bare {speeds['bare']} tokens/s: {ratio}"
+                print(f"n = {n}: {told_of}, median of questions {middle}", flush=True)
     return figures
 
 

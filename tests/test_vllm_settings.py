@@ -10,8 +10,10 @@ from mathlete.engines import EngineSettings
 from mathlete.errors import UserError
 from mathlete.models import find_model
 from mathlete.sampling.served import RaySettings, ServerSettings
+from mathlete.sampling.served.vllm_engine import VllmSampler
 from mathlete.sampling.served.vllm_settings import VllmSettings
 from tests import vllm_like
+from tests.test_sampling_vllm_border import CONFIG, PROBLEM, PROMPTS, SAID, TOKENS, reply
 
 
 def test_settings_become_the_arguments_of_vllm() -> None:
@@ -62,6 +64,24 @@ def test_settings_of_an_engine_that_does_not_draw_are_refused(engine: str, own: 
     settings = EngineSettings(name=engine, source=find_model("pocket"), own=(own,))
     with pytest.raises(UserError, match=told):
         settings.check()
+
+
+def test_log_probabilities_are_asked_for_where_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And of the first two questions, by which logits that are no numbers are found."""
+    vllm_like.stand_in(monkeypatch)
+    for scores, asked_for in ((True, [0, 0, 0]), (False, [0, 0, None])):
+        sampler = VllmSampler(VllmSettings(), source=find_model("pocket"), prompts=PROMPTS, scores=scores)
+        llm, asked = vars(sampler)["_engine"], list[int | None]()
+        llm.then, generate = [reply(TOKENS)], llm.generate
+        llm.generate = lambda prompt, params, name, to=asked, ask=generate: (
+            to.append(params.logprobs),
+            ask(prompt, params, name),
+        )[1]
+        drawn = [one for _ in range(3) for one in sampler.stream(PROBLEM, seeds={0: 1}, config=CONFIG)]
+        sampler.close()
+        assert asked == asked_for
+        assert [(one.text, one.tokens, one.finish) for one in drawn] == [(SAID, len(TOKENS), "boxed")] * 3
+        assert [one.logprob_mean for one in drawn] == [-0.5, -0.5, -0.5 if scores else None]
 
 
 @pytest.mark.slow

@@ -55,6 +55,8 @@ class EngineSettings:
     """The longest completion that will be asked for, by which vLLM's context is chosen; None: any."""
     threads: int | None = None
     """CPU threads of the decode loop; None: 1 for a small model, else as many of all cores as are fastest."""
+    scores: bool = True
+    """Whether samples must have log-probabilities; vLLM is faster where they need none."""
     tools: ToolSettings = field(default_factory=ToolSettings)
     own: tuple[OwnSettings, ...] = ()
     """Settings of single engines; an engine without any here has its defaults."""
@@ -198,6 +200,7 @@ def _open_vllm(settings: EngineSettings) -> OpenEngine:
         prompts=settings.prompts,
         precision=settings.precision,
         max_tokens=settings.max_tokens,
+        scores=settings.scores,
         on_lost=settings.on_lost,
     )
     return OpenEngine(sampler=sampler, rows=own.at_once, facts={"vllm": sampler.version})

@@ -78,6 +78,7 @@ class EngineProcess:
         engine: str = "transformers",
         vllm: VllmSettings | None = None,
         max_tokens: int | None = None,
+        scores: bool = True,
         precision: str = "auto",
         threads: int | None = None,
         tools: ToolSettings | None = None,
@@ -95,6 +96,7 @@ class EngineProcess:
             engine: its name in `mathlete.engines.ENGINES`.
             vllm: settings of vLLM, where that is the engine.
             max_tokens: the longest completion that will be asked for; None: any.
+            scores: whether samples must have log-probabilities.
             precision: how weights are held.
             threads: CPU threads; None: the engine's own choice.
             tools: whether, and how, the model may run Python.
@@ -109,6 +111,7 @@ class EngineProcess:
             "engine": engine,
             "vllm": asdict(vllm or VllmSettings()),
             "max_tokens": max_tokens,
+            "scores": scores,
             "precision": precision,
             "threads": threads,
             "tools": asdict(tools or ToolSettings()),

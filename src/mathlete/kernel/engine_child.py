@@ -1,7 +1,7 @@
 """The engine's own process: `python -m mathlete.kernel.engine_child`, one JSON value a line in and out.
 
-In: first {"model", "engine", "vllm", "max_tokens", "precision", "threads", "tools", "prompt"}; then {"request",
-"problem", "seeds", "config"}, {"request", "problem", "cut", "max_tokens", "timeout_s"} or {"cancel"}.
+In: first {"model", "engine", "vllm", "max_tokens", "scores", "precision", "threads", "tools", "prompt"}; then
+{"request", "problem", "seeds", "config"}, {"request", "problem", "cut", "max_tokens", "timeout_s"} or {"cancel"}.
 Out: {"ready", "engine", "opens_thoughts"} once the model is loaded; {"request", "sample"} as each finishes,
 {"request", "done"} or {"request", "error"}. End of input ends the process and all that it started, at any moment.
 """
@@ -41,6 +41,7 @@ def open_sampler(settings: Mapping[str, Any], facts: dict[str, object] | None = 
             name=settings.get("engine", "transformers"),
             source=replace(find_model(settings["model"]), prompt=PromptSettings.from_json(settings.get("prompt", {}))),
             max_tokens=settings.get("max_tokens"),
+            scores=settings.get("scores", True),
             own=(VllmSettings(**settings.get("vllm", {})),),
             precision=settings["precision"],
             threads=settings["threads"],

@@ -193,6 +193,7 @@ def make_engine(config: KernelConfig, *, model: Path, vllm: Path | None, working
             engine=step.engine,
             vllm=step.vllm,
             max_tokens=config.policy.longest_tokens,
+            scores=config.policy.reads_scores,
             precision=config.precision,
             tools=config.tools,
             prompt=config.prompt,

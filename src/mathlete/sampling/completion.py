@@ -174,10 +174,11 @@ class SampleBuilder:
         """The completion so far, without special tokens."""
         return self.reader.text(self._tokens)
 
-    def add(self, token: int, logprob: float) -> Sample | None:
-        """Add the next token; return the sample if that ends it."""
+    def add(self, token: int, logprob: float | None) -> Sample | None:
+        """Add the next token, with its log-probability where that is known; return the sample if that ends it."""
         self._tokens.append(token)
-        self._logprobs.append(logprob)
+        if logprob is not None:
+            self._logprobs.append(logprob)
         full = len(self._tokens) >= self.max_tokens
         if self._finder is not None and token not in self.reader.eos_ids and self._finder.add(token):
             return self._stop(full=full)

@@ -9,7 +9,7 @@ from typing import Any
 from mathlete.errors import UserError, require
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.solve.stopping import fewest_samples, stopping_rule
-from mathlete.solve.voting import VOTES, Vote, Weigh, count_votes, weigher
+from mathlete.solve.voting import SCORED_VOTES, VOTES, Vote, Weigh, count_votes, weigher
 
 DEFAULT_STOP = "beta95+exact"
 """What stops early where the clock counts: a statistical rule, and exact for the stragglers that cannot matter."""
@@ -97,6 +97,11 @@ class Policy:
     def longest_tokens(self) -> int:
         """Tokens of the longest completion: the cap on a sample, and what closes one that is made to answer."""
         return self.sampling.max_tokens + (_CLOSING_TOKENS + self.harvest_tokens if self.harvest else 0)
+
+    @property
+    def reads_scores(self) -> bool:
+        """Whether its vote reads samples' log-probabilities."""
+        return self.vote in SCORED_VOTES
 
     @property
     def fewest_samples(self) -> int:

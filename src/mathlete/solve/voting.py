@@ -99,6 +99,8 @@ VOTES: dict[str, Callable[[Sample, int], float]] = {
     "strength": _strength,
 }
 """{name: a sample's vote, 0 to 1, given the token cap}."""
+SCORED_VOTES = ("logprob", "tail")
+"""Those that read log-probabilities."""
 
 
 def count_votes(

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 _TRIES = 3
 """Tries at a sample: the same seed should give the same, so a third is for an engine that was disturbed."""
+_SCORED = 2
+"""Calls of which log-probabilities are asked for in any case: by them logits that are no numbers are found."""
 _ABORT_S = 10.0
 """In which vLLM must take the news that a request is over."""
 _VARIABLES = {
@@ -79,6 +81,8 @@ class _SharedPrompt:
     until_code: bool
     answering: bool
     in_box: bool
+    scored: bool
+    """Whether log-probabilities are asked for."""
     drawing: dict[int, SampleBuilder] = field(default_factory=dict)
     """{index: the sample} of those that have begun and not ended."""
 
@@ -96,6 +100,7 @@ class VllmSampler(Continuing):
         prompts: PromptFormat,
         precision: Precision = "auto",
         max_tokens: int | None = None,
+        scores: bool = True,
         on_lost: OnLost = lambda one: None,
     ) -> None:
         """Load the model.
@@ -106,6 +111,7 @@ class VllmSampler(Continuing):
             prompts: its prompts.
             precision: "auto", or "dense" for 16 bits.
             max_tokens: the longest completion that will be asked for, by which the context is chosen; None: any.
+            scores: whether samples have log-probabilities, which costs a tenth of the speed and more.
             on_lost: called with each try at a sample that was lost, and is made again.
 
         Raises:
@@ -116,6 +122,8 @@ class VllmSampler(Continuing):
         self.prompts = prompts
         self._reader, self._on_lost = CompletionReader(prompts, eos_ids=source.eos_ids()), on_lost
         self._patience_s = settings.patience_s
+        # In float16 numbers may overflow at any token.
+        self._scores, self._asked = scores or Device.current().dtype == "float16", itertools.count()
         self._numbers, self._slots = itertools.count(), asyncio.Semaphore(settings.at_once)
         self._loop, self._guard = (
             LoopThread(name="mathlete-vllm"),
@@ -173,6 +181,7 @@ class VllmSampler(Continuing):
             until_code=until_code,
             answering=self._reader.is_answering(said),
             in_box=opens_box(said),
+            scored=self._scores or next(self._asked) < _SCORED,
         )
         refusals: tuple[type[Exception], ...] = (ValueError, *client_errors())
         try:
@@ -241,7 +250,9 @@ class VllmSampler(Continuing):
         loop, patience_s, finish = asyncio.get_running_loop(), self._patience_s, None
         ends = loop.time() + patience_s
         try:
-            while (reply := await next_reply(replies, ends=ends, patience_s=patience_s)) is not None:
+            while (
+                reply := await next_reply(replies, ends=ends, patience_s=patience_s, scored=shared.scored)
+            ) is not None:
                 for token, logprob in reply.tokens:
                     ends = loop.time() + patience_s
                     if (sample := builder.add(token, logprob)) is not None:
@@ -282,7 +293,7 @@ def _sampling_params(shared: _SharedPrompt, *, seed: int, eos_ids: frozenset[int
         max_tokens=shared.max_tokens,
         stop_token_ids=sorted(eos_ids),
         # 0: of the token drawn alone, before temperature and nucleus.
-        logprobs=0,
+        logprobs=0 if shared.scored else None,
         detokenize=False,
         output_kind=RequestOutputKind.DELTA,
     )

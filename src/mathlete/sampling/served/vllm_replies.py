@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class VllmReply:
     """What one reply brings."""
 
-    tokens: list[tuple[int, float]]
-    """Each new token with its log-probability."""
+    tokens: list[tuple[int, float | None]]
+    """Each new token with its log-probability; None where none was asked for."""
     finish: str | None
     """Why vLLM ended the sample, where it did."""
 
@@ -42,7 +42,7 @@ def client_errors() -> tuple[type[Exception], ...]:
 
 
 async def next_reply(
-    replies: "AsyncGenerator[RequestOutput, None]", *, ends: float, patience_s: float
+    replies: "AsyncGenerator[RequestOutput, None]", *, ends: float, patience_s: float, scored: bool = True
 ) -> VllmReply | None:
     """Return what comes next, None at the end.
 
@@ -50,6 +50,7 @@ async def next_reply(
         replies: of one request.
         ends: moment on the loop's clock until which it is waited for.
         patience_s: how long that is, for a message.
+        scored: whether log-probabilities were asked for.
 
     Raises:
         Lost: nothing came in time, something else than a reply, or an error of this request's.
@@ -73,7 +74,7 @@ async def next_reply(
         # The border to a library that computes in other processes, and passes on whatever happened there.
         late = isinstance(error, TimeoutError) and limit.expired()
         raise Lost(f"no token came for {patience_s:g} s" if late else describe(error)) from error
-    return None if reply is None else _read(reply)
+    return None if reply is None else _read(reply, scored=scored)
 
 
 def describe(error: BaseException) -> str:
@@ -82,16 +83,19 @@ def describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {quote(words)}" if words else type(error).__name__
 
 
-def _read(reply: "RequestOutput") -> VllmReply:
+def _read(reply: "RequestOutput", *, scored: bool) -> VllmReply:
     try:
         outputs = [*reply.outputs]
         if len(outputs) != 1:
             raise Lost(f"one completion was asked for, and {len(outputs)} came")
-        tokens, scores = [*outputs[0].token_ids], [*(outputs[0].logprobs or ())]
+        tokens, finish = [_read_token(token) for token in outputs[0].token_ids], outputs[0].finish_reason
+        if not scored:
+            return VllmReply(tokens=[(token, None) for token in tokens], finish=finish)
+        scores = [*(outputs[0].logprobs or ())]
         if len(tokens) != len(scores):
             raise Lost(f"{len(tokens)} tokens came with {len(scores)} log-probabilities")
-        pairs = [(_read_token(token), _read_score(token, score)) for token, score in zip(tokens, scores, strict=True)]
-        return VllmReply(tokens=pairs, finish=outputs[0].finish_reason)
+        pairs = [(token, _read_score(token, score)) for token, score in zip(tokens, scores, strict=True)]
+        return VllmReply(tokens=[*pairs], finish=finish)
     except (AttributeError, TypeError) as error:
         raise Lost(f"vLLM's reply must have its form: {describe(error)}, in {quote(repr(reply))}") from error
 
