@@ -21,7 +21,7 @@ from mathlete.kernel import JOURNAL, read_facts
 from mathlete.problems import Problem, read_problems, write_problems
 from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, rehearse, rehearse_fault
 from mathlete.rehearsal.injections import engine
-from mathlete.rehearsal.vllm_faults import REAL_FAULTS
+from mathlete.rehearsal.vllm_real_faults import REAL_FAULTS
 from mathlete.sampling import Sample, read_samples
 from mathlete.scoring import EvalRun
 from mathlete.submission import Build
@@ -148,4 +148,5 @@ def test_vllm_itself_fails_and_the_next_step_answers(name: str, build: Build, tm
     result = rehearse_fault(fault, build, read_asked(QUESTIONS), real_settings(), folder=tmp_path / name)
     assert result.struck
     assert (result.rehearsed.outcome, result.unsaid) == (fault.expect, ())
-    assert len(result.rehearsed.answers) == QUESTIONS
+    assert len(result.rehearsed.journal) == QUESTIONS
+    assert len(result.rehearsed.answers) == (QUESTIONS if fault.expect == "valid" else 0)

@@ -26,7 +26,7 @@ def test_settings_become_the_arguments_of_vllm() -> None:
     assert (arguments["enforce_eager"], arguments["enable_prefix_caching"], arguments["swap"]) == (True, False, [1])
     assert arguments["kv_cache_memory_bytes"] is None
     assert arguments["stream_interval"] == 16
-    for cap, told in ((None, 16), (160, 4), (20, 1)):
+    for cap, told in ((None, 16), (160, 8), (20, 1)):
         assert VllmSettings().to_arguments(**{**own, "max_tokens": cap})["stream_interval"] == told
     assert VllmSettings(extra={"stream_interval": "1"}).to_arguments(**own)["stream_interval"] == 1
 

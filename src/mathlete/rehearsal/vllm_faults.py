@@ -13,7 +13,6 @@ from mathlete.rehearsal.injections import (
     cell,
     combine,
     cut_model,
-    engine,
     on_disks,
     spoil_input,
     unmount,
@@ -71,12 +70,12 @@ _SECOND = "if len(_calls) == 2{once}:\n    "
 _ONCE = " and not _again"
 
 
-def _expect_left(step: str, cause: str, *, to: str) -> str:
+def expect_left(step: str, cause: str, *, to: str) -> str:
     """Return the pattern of the journal's line of a step that was left."""
     return rf'"left": {{"step": "{step}", "cause": "[^\n]*{cause}[^\n]*"next": "{to}"'
 
 
-def _expect_up(step: str) -> str:
+def expect_up(step: str) -> str:
     """Return the pattern of the journal's line of a step that came up."""
     return rf'"engine": {{"step": "{step}"'
 
@@ -88,14 +87,14 @@ def _fault(name: str, says: str, inject: Inject, *journalled: str, expect: Outco
 def _to_safer(name: str, says: str, inject: Inject, cause: str) -> Fault:
     """Return a fault of the first step alone, which the same with safer settings survives."""
     safer = "vllm with safer settings"
-    return _fault(name, says, inject, _expect_left("vllm", cause, to=safer), _expect_up(safer))
+    return _fault(name, says, inject, expect_left("vllm", cause, to=safer), expect_up(safer))
 
 
 def _to_embedded(name: str, says: str, inject: Inject, cause: str) -> Fault:
     """Return a fault of all of vLLM's steps, after which the embedded engine answers."""
     safer = "vllm with safer settings"
-    left = _expect_left("vllm", cause, to=safer), _expect_left(safer, cause, to="embedded")
-    return _fault(name, says, inject, *left, _expect_up("embedded"))
+    left = expect_left("vllm", cause, to=safer), expect_left(safer, cause, to="embedded")
+    return _fault(name, says, inject, *left, expect_up("embedded"))
 
 
 _BOOT = (
@@ -106,16 +105,16 @@ _BOOT = (
         "vllm-oom-always",
         "it lacks them whatever its settings",
         fails_with(f"{_OOM}\n{_CORE}"),
-        _expect_left("vllm with safer settings", "GPU memory", to="vllm with half the context"),
-        _expect_left("vllm with half the context", "GPU memory", to="embedded"),
-        _expect_up("embedded"),
+        expect_left("vllm with safer settings", "GPU memory", to="vllm with half the context"),
+        expect_left("vllm with half the context", "GPU memory", to="embedded"),
+        expect_up("embedded"),
     ),
     _fault(
         "vllm-context-too-long",
         "its cache is too small for the context",
         fails_with(f"{_TOO_LONG}\n{_CORE}", steps=SAFER),
-        _expect_left("vllm with safer settings", "does not fit into the cache", to="vllm with half the context"),
-        _expect_up("vllm with half the context"),
+        expect_left("vllm with safer settings", "does not fit into the cache", to="vllm with half the context"),
+        expect_up("vllm with half the context"),
     ),
     _to_embedded(
         "vllm-hangs-at-boot",
@@ -200,7 +199,7 @@ _BOOT = (
         "vllm-speaks-nonsense",
         "it prints on standard output what is no JSON",
         vllm_process("mark(); os.system('echo nonsense')"),
-        _expect_up("vllm"),
+        expect_up("vllm"),
     ),
 )
 _GPUS = (
@@ -219,15 +218,15 @@ _GPUS = (
             steps=SAFER,
             setup=show_gpus(2, parallel=None),
         ),
-        _expect_left("vllm with safer settings", "NCCL", to="vllm on one GPU"),
-        _expect_up("vllm on one GPU"),
+        expect_left("vllm with safer settings", "NCCL", to="vllm on one GPU"),
+        expect_up("vllm on one GPU"),
     ),
     _fault(
         "vllm-shm-small",
         "/dev/shm has 1 MiB",
         combine(on_disks(Disks(shm_mib=1)), vllm_process(_SHM, setup=show_gpus(2, parallel=None))),
-        _expect_left("vllm with safer settings", "shared memory", to="vllm on one GPU"),
-        _expect_up("vllm on one GPU"),
+        expect_left("vllm with safer settings", "shared memory", to="vllm on one GPU"),
+        expect_up("vllm on one GPU"),
     ),
 )
 _QUESTION = (
@@ -235,8 +234,8 @@ _QUESTION = (
         "vllm-core-killed",
         "its core is killed in the second question",
         vllm_process(_SECOND.format(once=_ONCE) + _DIES, on="stream"),
-        _expect_left("vllm", "EngineDeadError", to="vllm"),
-        _expect_up("vllm"),
+        expect_left("vllm", "EngineDeadError", to="vllm"),
+        expect_up("vllm"),
     ),
     _to_safer(
         "vllm-core-killed-twice",
@@ -248,8 +247,8 @@ _QUESTION = (
         "vllm-hangs-in-question",
         "it hangs from the second question on",
         vllm_process("if len(_calls) > 1 and not _again:\n    mark(); time.sleep(3600)", on="stream"),
-        _expect_left("vllm", "no sample came in the time of a question", to="vllm"),
-        _expect_up("vllm"),
+        expect_left("vllm", "no sample came in the time of a question", to="vllm"),
+        expect_up("vllm"),
     ),
     _to_embedded(
         "vllm-nan-logits", "its logits are all NaN", vllm_process(_NAN, on="stream"), "nothing came of 2 requests"
@@ -269,22 +268,22 @@ _PLACE = (
         "vllm-wheels-missing",
         "vLLM's wheels are not mounted",
         unmount("vllm"),
-        _expect_left("vllm", "cannot be installed", to="vllm with safer settings"),
-        _expect_up("embedded"),
+        expect_left("vllm", "cannot be installed", to="vllm with safer settings"),
+        expect_up("embedded"),
     ),
     _fault(
         "vllm-wheel-gone",
         "one of them is missing",
         spoil_input("vllm", delete_wheel, seen="not glob.glob(place + '/mathlete_vllm*.whl')"),
-        _expect_left("vllm", "cannot be installed", to="vllm with safer settings"),
-        _expect_up("embedded"),
+        expect_left("vllm", "cannot be installed", to="vllm with safer settings"),
+        expect_up("embedded"),
     ),
     _fault(
         "vllm-wheel-other",
         "one of them is another than in the lock",
         spoil_input("vllm", change_wheel, seen="b'changed' in open(glob.glob(place + '/*.whl')[0], 'rb').read()"),
-        _expect_left("vllm", "cannot be installed", to="vllm with safer settings"),
-        _expect_up("embedded"),
+        expect_left("vllm", "cannot be installed", to="vllm with safer settings"),
+        expect_up("embedded"),
     ),
     _fault(
         "vllm-weights-cut",
@@ -293,8 +292,8 @@ _PLACE = (
             vllm_process(),
             cut_model(),
         ),
-        _expect_left("vllm", "weights that are broken", to="vllm with safer settings"),
-        _expect_left("vllm with safer settings", "weights that are broken", to="embedded"),
+        expect_left("vllm", "weights that are broken", to="vllm with safer settings"),
+        expect_left("vllm with safer settings", "weights that are broken", to="embedded"),
         expect="refused",
     ),
     _fault(
@@ -304,7 +303,7 @@ _PLACE = (
             "mark()\nfor part in range(20):\n    say(f'Loading checkpoint shards: {part * 5}%'); time.sleep(0.5)",
             quiet_s=5.0,
         ),
-        _expect_up("vllm"),
+        expect_up("vllm"),
     ),
     _to_embedded(
         "vllm-clock-short",
@@ -317,79 +316,3 @@ _PLACE = (
     ),
 )
 VLLM_FAULTS = {fault.name: fault for fault in (*_BOOT, *_GPUS, *_QUESTION, *_PLACE)}
-_CORES = """import multiprocessing, threading
-def strike(settings):
-    while settings['engine'] == 'vllm' and not os.path.exists('struck.txt'):
-        for core in multiprocessing.active_children():
-            mark(); os.kill(core.pid, signal.{signal})
-        time.sleep(0.1)
-
-threading.Thread(target=strike, args=(settings,), daemon=True).start()"""
-
-
-def _real(name: str, says: str, inject: Inject, *journalled: str) -> Fault:
-    return Fault(name=name, says=says, inject=inject, expect="valid", needs="vllm", journalled=journalled, real=True)
-
-
-_SAFE = "vllm with safer settings"
-REAL_FAULTS = {
-    fault.name: fault
-    for fault in (
-        _real(
-            "real-core-killed",
-            "vLLM's core is killed in the second question",
-            engine("""if len(_calls) == 2 and not os.path.exists('struck.txt'):
-            import multiprocessing
-            for core in multiprocessing.active_children():
-                mark(); os.kill(core.pid, signal.SIGKILL)"""),
-            _expect_left("vllm", "EngineDeadError", to="vllm"),
-            _expect_up("vllm"),
-        ),
-        _real(
-            "real-core-killed-at-boot",
-            "vLLM's core is killed while it loads",
-            engine(_CORES.format(signal="SIGKILL").replace("\n", "\n    "), on="open"),
-            _expect_left("vllm", "a worker that died", to=_SAFE),
-            _expect_up(_SAFE),
-        ),
-        _real(
-            "real-core-stopped-at-boot",
-            "vLLM's core stops while it loads, and says nothing any more",
-            combine(
-                engine(_CORES.format(signal="SIGSTOP").replace("\n", "\n    "), on="open"),
-                cell("server.QUIET_S = 300.0"),
-            ),
-            _expect_left("vllm", "no progress", to=_SAFE),
-            _expect_up(_SAFE),
-        ),
-        _real(
-            "real-quantisation",
-            "vLLM has no kernel for the weights that it is asked to make",
-            combine(
-                engine("mark()", on="open"),
-                cell("CONFIG = replace(CONFIG, vllm=replace(CONFIG.vllm, extra={'quantization': 'fp8'}))"),
-            ),
-            _expect_left("vllm", "", to=_SAFE),
-            _expect_up(_SAFE),
-        ),
-        _real(
-            "real-ram",
-            "vLLM's processes may have 1 GiB each",
-            engine(
-                "if settings['engine'] == 'vllm':\n        import resource; mark()\n"
-                "        resource.setrlimit(resource.RLIMIT_AS, (2**30,) * 2)",
-                on="open",
-            ),
-            _expect_left("vllm", "", to=_SAFE),
-            _expect_up("embedded"),
-        ),
-        _real(
-            "real-wheel-other",
-            "one of vLLM's wheels is another than in the lock",
-            spoil_input("vllm", change_wheel, seen="True"),
-            _expect_left("vllm", "cannot be installed", to=_SAFE),
-            _expect_up("embedded"),
-        ),
-    )
-}
-"""Those that strike vLLM itself; each boots it once or twice, so they are no part of the matrix."""

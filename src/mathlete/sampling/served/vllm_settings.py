@@ -18,7 +18,7 @@ PROMPT_ROOM = 8192
 _CPU_KV_GIB = 2.0
 _MOST_GIB = 2**20
 """Beyond any machine."""
-_TOLD, _AT_ONCE = 40, 16
+_TOLD, _AT_ONCE = 20, 16
 """A sample's tokens are told in so many parts, and no more than so many at once: each part wakes this process once, and
 what comes behind a box that has closed is drawn in vain."""
 _MOST_ROWS = 2**16
