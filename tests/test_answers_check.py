@@ -114,7 +114,7 @@ def test_a_malformed_line_is_named(line: str, message: str, cases: Path, tmp_pat
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "must be readable JSONL"), (b"\n", "the file must hold a case"), (b"\xff", "must be readable JSONL")],
+    [(None, "the file must exist"), (b"\n", "the file must hold a case"), (b"\xff", "must be readable JSONL")],
 )
 def test_a_file_without_cases_is_refused(
     tmp_path: Path, content: bytes | None, message: str, evaluate: CommandLine

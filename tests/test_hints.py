@@ -66,6 +66,16 @@ def test_a_misspelt_path_is_answered_with_the_nearest(workdir: Path, evaluate: C
     assert "this is a training run" in evaluate("compare", "runs/trained", "runs/tuned").refusal
 
 
+def test_a_command_is_no_misspelt_path(workdir: Path) -> None:
+    Path("submit.py").write_text("")
+    error = UserError("there must be a build", value="no runs/submit/build.json", cure="run it")
+    assert add_hints(error, ["submit"], program="mathlete submit").cure == "run it"
+    Path("runs/submit-1").mkdir(parents=True)
+    misspelt = UserError("a run must be a folder", value="runs/submitt, not there", cure="check the path")
+    hint = "did you mean runs/submit-1?; check the path"
+    assert add_hints(misspelt, ["x", "--run=runs/submitt"], program="mathlete eval").cure == hint
+
+
 @pytest.mark.parametrize(
     ("argv", "cure"),
     [

@@ -128,7 +128,7 @@ EVAL = (POCKET_VAL, "--model", "pocket", "--n", 1, "--limit", 2, "--run")
         (("replay", "file", "--questions", 10**8), "--questions must be from 1 to 50000000"),
         (("replay", "file", "--simulations", 10**8), "--simulations must be from 1 to 1000000 for so many questions"),
         (("report", "file"), "a run that is reported must be a folder, got file"),
-        (("check", "nothing.jsonl"), "the file must be readable JSONL, got nothing.jsonl"),
+        (("check", "nothing.jsonl"), "the file must exist, got nothing.jsonl"),
     ],
 )
 def test_a_wrong_path_is_told_before_anything_is_made(

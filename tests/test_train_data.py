@@ -128,9 +128,11 @@ def test_the_card_tells_which_golds_are_no_check(tmp_path: Path, train: CommandL
     assert 'license_name: "Apache-2.0"' in card
 
 
-@pytest.mark.parametrize("folder", [".", "nowhere", "r/adapter"])
-def test_show_of_no_run_is_exit_2(workdir: Path, folder: str, train: CommandLine) -> None:
-    assert "RUN must be a run's folder, got no finished format step in" in train("data", "show", folder).refusal
+@pytest.mark.parametrize(
+    ("folder", "told"), [(".", "no finished format step in"), ("nowhere", "nowhere, which is not there.\n  Fix: check")]
+)
+def test_show_of_no_run_is_exit_2(workdir: Path, folder: str, told: str, train: CommandLine) -> None:
+    assert f"RUN must be a run's folder, got {told}" in train("data", "show", folder).refusal
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,8 @@ def show(settings: ShowSettings) -> dict[str, object]:
     data = folder / "data" if (folder / "data").is_dir() else folder
     manifest = verify_if_made(data)
     if manifest.get("step") != "format":
+        if not folder.is_dir():
+            raise UserError("RUN must be a run's folder", value=f"{folder}, which is not there", cure="check the path")
         value = f"no finished format step in {data}"
         raise UserError("RUN must be a run's folder", value=value, cure="run python -m train math --until format first")
     figures = FormatFigures.from_json(cast(Mapping[str, Any], manifest["figures"]))

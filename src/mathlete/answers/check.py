@@ -86,6 +86,8 @@ def read_cases(path: Path, *, rows: Iterable[tuple[str, object]] | None = None) 
 def _read_lines(path: Path) -> Iterator[tuple[str, object]]:
     try:
         lines = path.read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError as error:
+        raise UserError("the file must exist", value=path, cure="check the path") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError("the file must be readable JSONL", value=path, cure=f"give one that is ({error})") from error
     for number, line in enumerate(lines, start=1):

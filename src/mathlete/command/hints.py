@@ -44,10 +44,21 @@ def require_own_flags(argv: Sequence[str], foreign: Mapping[str, str], *, prog: 
 def add_hints(error: UserError, argv: Sequence[str], *, program: str) -> UserError:
     """Return the error with what the command line adds to its cure: the nearest path, and the folder in use."""
     cure = _repeat_place(error.cure, argv, program=program.replace("mathlete ", "python -m "))
-    near = [hint for word in argv if word in str(error) and (hint := _find_near_path(word))]
+    told = str(error.rule if error.value is None else error.value)
+    near = [hint for word in argv if _stands_in(word, told) and (hint := _find_near_path(word))]
     cure = "; ".join([*near, cure])
     cure = name_commands(cure)
     return error if cure == error.cure else UserError(error.rule, value=error.value, cure=cure)
+
+
+def _stands_in(word: str, text: str) -> bool:
+    """Return whether a word of the command line stands in a text, and not in a longer path.
+
+    >>> _stands_in("submit", "no runs/submit/build.json"), _stands_in("--run=runs/a", "runs/a (finished)")
+    (False, True)
+    """
+    path = word.partition("=")[2] if word.startswith("-") else word
+    return bool(path) and re.search(rf"(?<![\w./-]){re.escape(path)}(?![\w/-]|\.\w)", text) is not None
 
 
 def _repeat_place(cure: str, argv: Sequence[str], *, program: str) -> str:
