@@ -49,6 +49,7 @@ def model_of(folder: Path, **config: object) -> Path:
 
 
 W8A8: dict[str, object] = {"quantization_config": {"quant_method": "compressed-tensors"}}
+AWQ: dict[str, object] = {"quantization_config": {"quant_method": "awq", "bits": 4}}
 INT8: dict[str, object] = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
 CONTEXT: dict[str, object] = {"max_position_embeddings": 32768}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
@@ -80,6 +81,9 @@ CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {}, VllmSettings(extra={"quantization": "fp9"}), "", "got fp9, which it does not know"),
     ("NvidiaTeslaT4", {}, VllmSettings(extra={"quantization": "mxfp4"}), "", "got mxfp4, which needs 8"),
     ("NvidiaTeslaT4", {}, VllmSettings(extra={"quantization": "fp8"}), "vllm", ""),
+    ("NvidiaH100", {}, VllmSettings(extra={"quantization": "awq"}), "", "got awq for dense weights"),
+    ("NvidiaH100", AWQ, VllmSettings(extra={"quantization": "fp8"}), "", "got fp8 for awq weights"),
+    ("NvidiaH100", AWQ, VllmSettings(extra={"quantization": "awq_marlin"}), "vllm", ""),
     ("NvidiaH100", {}, VllmSettings(extra={"data_parallel_size": "2"}), "", "the machine's GPUs, or for fewer"),
     ("NvidiaH100", {}, VllmSettings(extra={"data_parallel_size": "0"}), "", "data_parallel_size 0, each with 1, of 1"),
     ("NvidiaL4", {}, VllmSettings(extra={"distributed_executor_backend": "ray"}), "", "wheels must hold what"),

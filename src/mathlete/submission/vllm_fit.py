@@ -22,6 +22,8 @@ _NOT_CARRIED: dict[str, tuple[object, ...]] = {
     "load_format": ("runai_streamer", "runai_streamer_sharded", "tensorizer", "fastsafetensors"),
 }
 """{argument: words that need a package which vLLM's wheels lack}."""
+_ONLINE = ("fp8", "mxfp8", "bitsandbytes")
+"""Ways to hold weights that need no files made for them (0.19.1, `get_quant_config` of weight_utils.py)."""
 _LEAVE_OUT = "leave it out"
 
 
@@ -37,7 +39,8 @@ def find_wrong_setting(
         model: the model's config.json.
     """
     checks = (
-        _check_extra(config.vllm, gpu=gpu),
+        _check_extra(config.vllm),
+        _check_quantization(config.vllm, gpu=gpu, model=model),
         _check_shares(config.vllm, gpus=gpus, heads=VllmShape.of(model).shares),
         _check_kernels(config.vllm, gpu=gpu),
         _check_type(gpu, model=model),
@@ -46,7 +49,7 @@ def find_wrong_setting(
     return next((wrong for check in checks for wrong in check), None)
 
 
-def _check_extra(vllm: VllmSettings, *, gpu: Device) -> Iterator[UserError]:
+def _check_extra(vllm: VllmSettings) -> Iterator[UserError]:
     facts, values = vllm_facts(), vllm.read_extra()
     for name, value in values.items():
         if name not in facts.arguments:
@@ -63,17 +66,26 @@ def _check_extra(vllm: VllmSettings, *, gpu: Device) -> Iterator[UserError]:
     if isinstance(draft, dict) and not str(draft.get("model", "/")).startswith("/"):
         rule = "a model that drafts must be a folder on Kaggle, where nothing is downloaded"
         yield UserError(rule, value=str(draft["model"]), cure="mount it, and name its folder below /kaggle/input")
-    if (how := values.get("quantization")) is not None:
-        yield from _check_quantization(str(how), gpu=gpu)
 
 
-def _check_quantization(how: str, *, gpu: Device) -> Iterator[UserError]:
-    facts = vllm_facts()
+def _check_quantization(vllm: VllmSettings, *, gpu: Device, model: Mapping[str, object]) -> Iterator[UserError]:
+    facts, word = vllm_facts(), vllm.read_extra().get("quantization")
+    if word is None:
+        return
+    how, stored = str(word), model.get("quantization_config")
     if (least := facts.quantizations.get(how, math.inf)) > (gpu.capability or 0):
         known = [name for name, needed in facts.quantizations.items() if needed <= (gpu.capability or 0)]
         needs = f"which needs {least:g}" if least < math.inf else "which it does not know"
         rule = f"vLLM {facts.version} must have kernels for --vllm.extra quantization on {gpu.capability:g}"
         yield UserError(rule, value=f"{how}, {needs}", cure=f"{nearest(how, known)}; or {_LEAVE_OUT}")
+    method = str(stored.get("quant_method")) if isinstance(stored, Mapping) else ""
+    # awq_marlin serves what is stored as awq; dense weights are made smaller as they are loaded.
+    if how not in (_ONLINE if not method else (method, f"{method}_marlin", "moe_wna16")):
+        rule = "--vllm.extra quantization must be how the weights are stored, or make them smaller as they are loaded"
+        value = f"{how} for {method or 'dense'} weights"
+        yield UserError(
+            rule, value=value, cure=f"{_LEAVE_OUT}: it is read from config.json; dense: {', '.join(_ONLINE)}"
+        )
 
 
 def _suits(value: object, kind: object) -> bool:
