@@ -7,13 +7,16 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from mathlete.delivery import Ledger
 from mathlete.errors import UserError
 from mathlete.gates import SURVIVAL, GateOutcome
+from mathlete.kaggle_image import PYTHON
 from mathlete.kernel import KernelConfig
+from mathlete.rehearsal.environments import find_python
 from mathlete.rehearsal.image import fetch_image
 from mathlete.rehearsal.runner import _delete_earlier
 from mathlete.runs import write_json
@@ -148,6 +151,18 @@ def test_packages_of_another_image_are_kept_unless_asked(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match=r"python -m submit image --run .* --overwrite"):
         fetch_image(tmp_path)
     assert not fetch_image(tmp_path, overwrite=True).skipped
+
+
+@pytest.mark.parametrize(("python", "needed"), [("this", "1.25"), ("image", "11.00")])
+def test_an_image_that_the_disk_has_no_room_for_is_refused_before_anything_is_written(
+    python: str, needed: str, workdir: Path, monkeypatch: pytest.MonkeyPatch, submit: CommandLine
+) -> None:
+    if python == "image" and (sys.version_info[:2] == (3, 12) or find_python(PYTHON) is None):
+        pytest.skip("the image's Python must be another one than this, and be there")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=2**30))
+    refused = submit("image", "--python", python).refusal
+    assert f"runs/image needs {needed} GiB of free disk, got 1.00 GiB" in refused
+    assert not [*workdir.iterdir()]
 
 
 def test_what_a_gate_refused_is_not_built(built_wheels: Path, submit: CommandLine) -> None:

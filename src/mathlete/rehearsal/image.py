@@ -29,13 +29,15 @@ from mathlete.rehearsal.environments import (
     make_environment,
     name_of,
 )
-from mathlete.runs import Leftovers, read_manifest, run_step
+from mathlete.runs import Leftovers, read_manifest, require_space, run_step
 from mathlete.submission import build_vllm_wheels
 
 PythonChoice = Literal["image", "this"]
 """image: the image's Python where this machine has one; this: the one that mathlete runs on."""
 _TORCH_SIZE = "torch as the image has it is built for GPUs: 3 GiB with NVIDIA's libraries, 7 GiB on disk"
 """As measured with torch 2.10.0 for Python 3.11 (du), 2026-11-29; no index has its CPU build under that version."""
+_ROOM = {"linked": 5 * 2**28, "own torch": 11 * 2**30}
+"""Bytes of free disk: 1.0 GiB was measured without torch, 7 with it beside the 3 that pip unpacks them from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,13 +76,15 @@ def fetch_image(
         say: called with the size of those before they are downloaded.
 
     Raises:
-        UserError: the package index cannot be reached, or has no such wheel.
+        UserError: the package index cannot be reached, or has no such wheel; the disk has too little room.
     """
     version = _choose_python(folder, python)
     settings = {"imported": [*IMPORTED, BESIDE_TORCH], "image": image_packages(), "python": version}
     linked = version == THIS_PYTHON and not _has_own_torch(folder, vllm=vllm)
     if version == THIS_PYTHON and not linked:
         settings["torch"] = "image"
+    if not (folder / "manifest.json").is_file():
+        require_space(folder, needed_bytes=_ROOM["linked" if linked else "own torch"])
 
     def build(into: Path) -> dict[str, object]:
         if not linked:
