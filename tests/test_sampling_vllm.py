@@ -362,7 +362,7 @@ def test_settings_are_checked() -> None:
     for settings, message in (
         (VllmSettings(tensor_parallel=0), "--vllm.tensor-parallel must be at least 1, got 0"),
         (VllmSettings(gpu_memory_utilization=1.5), "--vllm.gpu-memory-utilization must be above 0, at most 1, got 1.5"),
-        (VllmSettings(kv_gib=0), "--vllm.kv-gib must be above 0, got 0"),
+        (VllmSettings(kv_gib=0), "--vllm.kv-gib must be above 0, at most 1048576, got 0"),
         (VllmSettings(max_model_len=1), "--vllm.max-model-len must be at least 2, got 1"),
         (VllmSettings(at_once=0), "--vllm.at-once must be at least 1, got 0"),
         (VllmSettings(kv_dtype="int4"), "--vllm.kv-dtype must be one of auto, bfloat16, .*, got int4"),

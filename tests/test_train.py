@@ -76,6 +76,7 @@ def test_cards_are_read_as_the_hub_reads_them(finished: Path) -> None:
     assert model.data.to_dict() == {
         "base_model": "pocket",
         "library_name": "transformers",
+        "license": "apache-2.0",
         "pipeline_tag": "text-generation",
         "tags": ["math", "reasoning", "int8"],
     }
