@@ -1,6 +1,7 @@
 """The vllm engine on vLLM itself, where it is installed; only its CPU build has been tried."""
 
 import gc
+import importlib.metadata
 import importlib.util
 import json
 import math
@@ -274,6 +275,8 @@ def test_closing_the_stream_aborts_the_rest(scripted: VllmSampler) -> None:
 @pytest.mark.slow
 @needs_vllm
 def test_a_setting_beyond_the_limits_of_vllm_is_one_sentence(engine: VllmSampler) -> None:
+    if importlib.metadata.version("vllm").startswith("0.19."):
+        pytest.skip("this vLLM takes any temperature")
     with pytest.raises(UserError, match=r"vLLM must take what --sampling.temperature, .*, got temperature must be in"):
         next(engine.stream(PROBLEMS[0], seeds={0: 0}, config=SamplingConfig(temperature=3)))
 
@@ -364,7 +367,7 @@ def test_settings_are_checked() -> None:
         (VllmSettings(gpu_memory_utilization=1.5), "--vllm.gpu-memory-utilization must be above 0, at most 1, got 1.5"),
         (VllmSettings(kv_gib=0), "--vllm.kv-gib must be above 0, at most 1048576, got 0"),
         (VllmSettings(max_model_len=1), "--vllm.max-model-len must be at least 2, got 1"),
-        (VllmSettings(at_once=0), "--vllm.at-once must be at least 1, got 0"),
+        (VllmSettings(at_once=0), "--vllm.at-once must be 1 to 65536, got 0"),
         (VllmSettings(kv_dtype="int4"), "--vllm.kv-dtype must be one of auto, bfloat16, .*, got int4"),
         (VllmSettings(attention_backend=""), "--vllm.attention-backend must be a name"),
         (VllmSettings(extra={"max_num_seqs": "4"}), "must not name what is set otherwise, got max_num_seqs"),
