@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import CommandLine, sample
+from tests.conftest import CommandLine
 
 
 def test_kaggle_folder_does_not_hide_the_kaggle_package(root: Path) -> None:
@@ -53,7 +53,8 @@ def test_packages_are_imported_from_the_wheel(wheel: Path, tmp_path: Path) -> No
     assert where.stdout.count(str(wheel)) == 4
 
 
-@pytest.mark.parametrize("command", sample("train", slow=["eval", "submit"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["train", "eval", "submit"])
 def test_commands_run_from_the_wheel(wheel: Path, tmp_path: Path, command: str) -> None:
     done = CommandLine(command).process("--help", folder=tmp_path, PYTHONPATH=str(wheel))
     assert done.code == 0, done.stderr

@@ -186,7 +186,8 @@ def test_a_part_that_a_worker_of_a_killed_run_finishes_too_is_the_same_part(
 
 
 # A worker is started for each part that is made at the same time, and loads torch: of one part there is one.
-@pytest.mark.parametrize(("number", "size"), sample((2, 1000), slow=[(2, 20), (3, 20)]))
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "size"), [(2, 1000), (2, 20), (3, 20)])
 def test_any_number_of_processes_makes_the_same_rows(
     tmp_path: Path, pocket: PromptFormat, number: int, size: int
 ) -> None:

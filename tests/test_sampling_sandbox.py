@@ -1,4 +1,7 @@
-"""What a model's program can and cannot do: each property attacked by a program, under each set of layers."""
+"""What a model's program can and cannot do: each property attacked by a program, under each set of layers.
+
+All are slow, for each pool of interpreters loads numpy and sympy; CI runs `make slow-sandbox`.
+"""
 
 import os
 import re
@@ -20,6 +23,7 @@ from mathlete.tir.python import Python, Pythons
 from tests.conftest import sample
 from tests.processes import wait_for_end
 
+pytestmark = pytest.mark.slow
 LIMITS = ProgramLimits(timeout_s=20, grace_s=0.3, memory_mib=400, output_chars=400, cpu_s=60)
 """With a wall that a busy machine does not reach where another limit must."""
 IMPATIENT = replace(LIMITS, timeout_s=0.7)
@@ -28,7 +32,7 @@ GONE = "all variables are gone]"
 
 @pytest.fixture(
     scope="module",
-    params=["all that work here", *(pytest.param(layer, marks=pytest.mark.slow) for layer in ("filter", "hook"))],
+    params=["all that work here", "filter", "hook"],
 )
 def pools(request: pytest.FixtureRequest) -> Iterator[tuple[Pythons, Pythons]]:
     """Interpreters with a long and with a short wall."""
@@ -283,7 +287,6 @@ c.sleep(15)
 """As many threads as its memory holds, which would be all that a machine can have."""
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="threads are counted in /proc")
 def test_a_program_of_many_threads_is_ended(pools: tuple[Pythons, Pythons]) -> None:
     if "hook" in pools[0].layers:

@@ -78,6 +78,7 @@ def test_a_build_in_a_folder_of_its_own_leaves_kaggle_alone(built_wheels: Path, 
     assert f"rehearse --run '{run}'" in done.stdout
 
 
+@pytest.mark.slow
 def test_what_a_build_carries_lasts_until_it_is_taken_back(built_wheels: Path, submit: CommandLine) -> None:
     links = Path("links").absolute()
     links.mkdir()

@@ -115,8 +115,8 @@ def test_a_fresh_process_gives_the_same_logits_for_every_method(trained: Trained
         assert torch.allclose(logits, expected, atol=1e-5), method
 
 
-MERGED_BELOW = ("lora", "rslora", "dora", "dpo", "grpo", "distill", "full")
-"""They train LoRA weights, which test_train merges; or all, which a whole run here does."""
+MERGED_BELOW = ("lora", "rslora", "dora", "dpo", "grpo", "distill")
+"""They train LoRA weights, which test_train merges."""
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,8 @@ def test_what_is_trained_becomes_part_of_the_weights(
     assert not [*tmp_path.glob("*adapter*")]
 
 
-@pytest.mark.parametrize("method", sample("full", slow=["dpo"]))
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["full", "dpo"])
 def test_a_run_by_the_method_is_skipped_the_second_time(
     folder: Path, monkeypatch: pytest.MonkeyPatch, method: str, train: CommandLine
 ) -> None:
