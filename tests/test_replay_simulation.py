@@ -20,6 +20,7 @@ from mathlete.scoring.scores import Scores
 from mathlete.solve.policy import Policy
 from mathlete.solve.solver import Solution
 from mathlete.solve.voting import count_votes
+from tests.conftest import dear
 
 AIMO_3 = competition("aimo-3")
 
@@ -55,6 +56,7 @@ def as_recorded(pool: Pool) -> Any:
     return np.tile(np.arange(pool.fewest), (len(pool.problems), 1, 1))
 
 
+@dear(40)
 @given(seed=st.integers(0, 999), vote=st.sampled_from(VOTES), n=st.integers(1, 9))
 def test_the_recorded_policy_replayed_gives_the_recorded_result(seed: int, vote: Any, n: int) -> None:
     problems, samples = record(6, n=n, seed=seed)

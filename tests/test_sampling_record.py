@@ -13,6 +13,7 @@ from mathlete.problems import Problem
 from mathlete.replay.sampler import ReplaySampler
 from mathlete.sampling.record import SampleLog, read_samples
 from mathlete.sampling.samples import Sample, SamplingConfig
+from tests.conftest import dear
 
 PROBLEM = Problem(id="p", statement="1+1", gold="2")
 
@@ -31,7 +32,7 @@ def write(path: Path, samples: list[Sample]) -> None:
 
 
 @given(texts=st.lists(st.text(st.characters(exclude_categories=["Cs"])), max_size=5), data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(dear(50), suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_a_kill_at_any_byte_loses_only_the_half_written_line(
     tmp_path: Path, texts: list[str], data: st.DataObject
 ) -> None:

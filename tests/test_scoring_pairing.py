@@ -74,6 +74,7 @@ def test_p_is_the_exact_sign_test_where_all_problems_that_differ_gain(gained: in
     assert (score.p, score.better) == (p, better)
 
 
+@dear(40)
 @given(pair=pairs)
 def test_swapping_the_runs_turns_every_sign(pair: tuple[list[str], list[str]]) -> None:
     a, b = (pool(*answers) for answers in pair)
@@ -96,6 +97,7 @@ def test_a_run_against_itself_differs_by_nothing(answers: list[str]) -> None:
         assert score.describe() == f"{score.score}: no difference at all"
 
 
+@dear(40)
 @given(pair=pairs)
 def test_p_the_interval_and_the_verdict_agree_with_each_other(pair: tuple[list[str], list[str]]) -> None:
     result = compare_runs(*(pool(*answers) for answers in pair))
