@@ -12,10 +12,12 @@ from transformers import AutoTokenizer
 
 from mathlete.competitions import competition, competition_names
 from mathlete.errors import UserError
-from mathlete.models import GPUS, Device, GpuName, find_model, load_model, pick_default_model
+from mathlete.models import GPUS, Device, GpuName, find_context, find_model, load_model, pick_default_model
 from mathlete.models.hardware import has_bf16_instructions
 from mathlete.models.names import HUB_MODELS, ModelSource
 from mathlete.models.tokenizers import load_tokenizer
+from mathlete.sampling.served.vllm_shape import VllmShape
+from submit.building import find_cap
 from tests.conftest import CommandLine
 
 
@@ -278,3 +280,29 @@ def test_a_folder_that_holds_no_model_is_told_by_what_it_holds(
         (Path("run") / file).write_text("{}")
     with pytest.raises(UserError, match=re.escape(f"Fix: {cure}") + "$"):
         find_model(f"run{named}")
+
+
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 1024, "rope_theta": 1e4}
+
+
+@pytest.mark.parametrize(
+    ("rope", "context"),
+    [
+        ({}, 1024),
+        ({"rope_parameters": YARN}, 4096),
+        ({"rope_scaling": YARN}, 4096),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, 2048),
+        ({"rope_parameters": {**YARN, "rope_type": "llama3", "low_freq_factor": 1, "high_freq_factor": 4}}, 1024),
+    ],
+)
+def test_every_engine_attends_to_the_positions_that_a_configuration_stretches(
+    rope: dict[str, object], context: int, copy: Path
+) -> None:
+    file = copy / "config.json"
+    old = {name: value for name, value in json.loads(file.read_text()).items() if name != "rope_parameters"}
+    file.write_text(json.dumps({**old, "max_position_embeddings": 1024, **rope}))
+    source = find_model(str(copy))
+    assert source.context_tokens() == context
+    assert VllmShape.of(json.loads(file.read_text())).longest == context
+    assert find_cap(str(copy), asks_hub=False) == context // 4
+    assert find_context(load_model(source).config.to_dict()) == context  # what the embedded engine reads

@@ -1,6 +1,6 @@
 """`submit build`: the notebook, its metadata and its wheels of an exported model, by choices that are kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from mathlete.errors import UserError
 from mathlete.folders import require_apart
 from mathlete.kernel import KernelConfig
 from mathlete.locks import hold
-from mathlete.models import find_model
+from mathlete.models import find_context, find_model
 from mathlete.prompts import PromptSettings
 from mathlete.runs import read_record
 from mathlete.sampling import SamplingConfig
@@ -226,31 +226,16 @@ def find_cap(model: str, *, asks_hub: bool) -> int:
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
     # The exports of a run are of one model.
     file = folder / "config.json" if (folder / "config.json").is_file() else folder / "export" / "config.json"
-    context = _CONTEXT
+    context = None
     if file.is_file():
-        context = read_record(file, _find_context)
+        context = read_record(file, find_context)
     elif asks_hub and "/" in model and not folder.exists():
-        context = _find_context(find_model(model).read_config())
-    return min(32_768, context // 4)
+        context = find_context(find_model(model).read_config())
+    return min(32_768, (context or _CONTEXT) // 4)
 
 
 _CONTEXT = 4096
 """Tokens of the context of a model that does not say."""
-_LENGTHS = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length")
-"""How models' configurations call it."""
-_TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
-"""The part for texts in the configuration of a model that sees or hears too."""
-
-
-def _find_context(config: Mapping[str, object]) -> int:
-    """Return the tokens of a model's context by its config.json.
-
-    >>> _find_context({"thinker_config": {"text_config": {"max_position_embeddings": 8192}}}), _find_context({})
-    (8192, 4096)
-    """
-    own = (said for name in _LENGTHS if isinstance(said := config.get(name), int) and said > 0)
-    parts = (_find_context(part) for name in _TEXT_PARTS if isinstance(part := config.get(name), Mapping))
-    return next(own, None) or next(parts, _CONTEXT)
 
 
 def build_command(settings: BuildSettings) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from mathlete.errors import UserError, nearest
 from mathlete.files import replace_when_done
 from mathlete.mistakes import explain, find_hub_cure, name_cause
+from mathlete.models.contexts import find_context
 from mathlete.models.weights import require_finite_file
 from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.runs import read_json, sha256_json, sha256_tree, verify_if_made
@@ -217,7 +218,7 @@ class ModelSource:
         """Return how many tokens the model can attend to, prompt and completion together, by its configuration."""
         if self.hosted:
             return 2**31
-        return int(getattr(self.load_config().get_text_config(), "max_position_embeddings", None) or 2**31)
+        return find_context(self.load_config().get_text_config().to_dict()) or 2**31
 
     def eos_ids(self) -> set[int]:
         """Return the tokens that end a completion, read from the model's generation settings, or from its configuration

@@ -9,15 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-_LONGEST = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "seq_len")
-"""Words of a config.json for the context, of which the smallest counts."""
-_STRETCHED = ("su", "longrope", "llama3")
-"""Ways to stretch positions whose `max_position_embeddings` has the factor in it."""
+from mathlete.models import find_context
+
 _OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list")
 """Words by which layers keep other than all keys and values of a sample."""
 
-_MOST_FACTOR, _MOST_GPUS = 1e6, 1024
-"""Beyond any model and any machine."""
+_MOST_GPUS = 1024
+"""Beyond any machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +27,7 @@ class VllmShape:
     columns of a feed-forward layer, and each key-value head is on one GPU, or on equally many. 1 for weights of
     bitsandbytes, which vLLM cannot split (bitsandbytes_loader.py)."""
     longest: int | None
-    """Tokens of the longest context (`_get_and_verify_max_len` of config/model.py); None: not known."""
+    """Tokens of the longest context; None: not known."""
     layers: int | None
     """Those that keep keys and values of all tokens, which is each of a plain decoder; None of any other."""
     keys: int
@@ -54,7 +52,7 @@ class VllmShape:
         plain = heads and "hidden_size" in numbers and not _keeps_less(text)
         return cls(
             shares=1 if whole else _count_shares(numbers),
-            longest=_find_longest(text, numbers),
+            longest=find_context(config),
             layers=numbers.get("num_hidden_layers") if plain else None,
             keys=numbers.get("num_key_value_heads", heads),
             width=numbers.get("head_dim", numbers.get("hidden_size", 0) // max(1, heads)),
@@ -79,33 +77,6 @@ def _count_shares(numbers: Mapping[str, int]) -> int | None:
     counts = [count for count in range(1, min(shared, _MOST_GPUS) + 1) if shared % count == 0]
     wrong = {count for count in counts if keys % count and count % keys}
     return max(most for most in counts if not any(most % count == 0 for count in wrong))
-
-
-def _find_longest(text: Mapping[str, object], numbers: Mapping[str, int]) -> int | None:
-    """Return the longest context of a model, whose positions are stretched by their own factor.
-
-    >>> yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
-    >>> _find_longest({"rope_scaling": yarn}, {"max_position_embeddings": 40960})
-    131072
-    """
-    longest = numbers.get("model_max_length") or min(
-        [numbers[name] for name in _LONGEST if name in numbers], default=None
-    )
-    rope = text.get("rope_parameters") or text.get("rope_scaling")
-    # Gemma 3's positions are stretched already.
-    if longest is None or not isinstance(rope, Mapping) or "gemma3" in str(text.get("model_type")):
-        return longest
-    # Of each kind of layer, or of all of them.
-    parts = [one for one in rope.values() if isinstance(one, Mapping)] or [rope]
-    return max(_stretch(longest, part) for part in parts)
-
-
-def _stretch(longest: int, rope: Mapping[str, object]) -> int:
-    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
-    if kind in _STRETCHED or not isinstance(factor, int | float) or not 0 < factor < _MOST_FACTOR:
-        return longest
-    original = rope.get("original_max_position_embeddings")
-    return int(factor * (original if kind == "yarn" and isinstance(original, int) else longest))
 
 
 def _keeps_less(text: Mapping[str, object]) -> bool:

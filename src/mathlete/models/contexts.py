@@ -1,0 +1,48 @@
+"""How many tokens a model attends to, by its config.json."""
+
+from collections.abc import Mapping
+
+_LONGEST = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "seq_len")
+"""Words of a config.json for the context, of which the smallest counts."""
+_STRETCHED = ("su", "longrope", "llama3")
+"""Ways to stretch positions whose `max_position_embeddings` has the factor in it."""
+_MOST_FACTOR = 1e6
+"""Beyond any model."""
+_TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
+"""The part for texts in the configuration of a model that sees or hears too."""
+
+
+def find_context(config: Mapping[str, object]) -> int | None:
+    """Return the tokens of a model's longest context, prompt and completion together; None: its config does not say.
+
+    As vLLM 0.19.1 reads them (`_get_and_verify_max_len` of config/model.py), and so for every engine: positions that
+    the configuration stretches, as YaRN does (arXiv 2309.00071), are stretched in transformers too.
+
+    >>> yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+    >>> find_context({"max_position_embeddings": 40960, "rope_scaling": yarn})
+    131072
+    >>> find_context({"thinker_config": {"text_config": {"max_position_embeddings": 8192}}})
+    8192
+    """
+    numbers = {name: value for name, value in config.items() if type(value) is int and value > 0}
+    longest = numbers.get("model_max_length") or min(
+        [numbers[name] for name in _LONGEST if name in numbers], default=None
+    )
+    if longest is None:
+        parts = (find_context(part) for name in _TEXT_PARTS if isinstance(part := config.get(name), Mapping))
+        return next((found for found in parts if found), None)
+    rope = config.get("rope_parameters") or config.get("rope_scaling")
+    # Gemma 3's positions are stretched already.
+    if not isinstance(rope, Mapping) or "gemma3" in str(config.get("model_type")):
+        return longest
+    # Of each kind of layer, or of all of them.
+    kinds = [one for one in rope.values() if isinstance(one, Mapping)] or [rope]
+    return max(_stretch(longest, kind) for kind in kinds)
+
+
+def _stretch(longest: int, rope: Mapping[str, object]) -> int:
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
+    if kind in _STRETCHED or not isinstance(factor, int | float) or not 0 < factor < _MOST_FACTOR:
+        return longest
+    original = rope.get("original_max_position_embeddings")
+    return int(factor * (original if kind == "yarn" and isinstance(original, int) else longest))
