@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from mathlete.competitions import competition, competition_names
 from mathlete.errors import UserError
-from mathlete.models import GPUS, Device, GpuName, find_context, find_model, load_model, pick_default_model
+from mathlete.models import GPUS, Device, GpuName, Shape, find_model, load_model, pick_default_model
 from mathlete.models.hardware import has_bf16_instructions
 from mathlete.models.names import HUB_MODELS, ModelSource
 from mathlete.models.tokenizers import load_tokenizer
@@ -305,4 +305,4 @@ def test_every_engine_attends_to_the_positions_that_a_configuration_stretches(
     assert source.context_tokens() == context
     assert VllmShape.of(json.loads(file.read_text())).longest == context
     assert find_cap(str(copy), asks_hub=False) == context // 4
-    assert find_context(load_model(source).config.to_dict()) == context  # what the embedded engine reads
+    assert Shape.read_context(load_model(source).config.to_dict()) == context  # what the embedded engine reads

@@ -16,7 +16,7 @@ from mathlete.errors import UserError
 from mathlete.folders import require_apart
 from mathlete.kernel import KernelConfig
 from mathlete.locks import hold
-from mathlete.models import find_context, find_model
+from mathlete.models import Shape, find_model
 from mathlete.prompts import PromptSettings
 from mathlete.runs import read_record
 from mathlete.sampling import SamplingConfig
@@ -228,9 +228,9 @@ def find_cap(model: str, *, asks_hub: bool) -> int:
     file = folder / "config.json" if (folder / "config.json").is_file() else folder / "export" / "config.json"
     context = None
     if file.is_file():
-        context = read_record(file, find_context)
+        context = read_record(file, Shape.read_context)
     elif asks_hub and "/" in model and not folder.exists():
-        context = find_context(find_model(model).read_config())
+        context = Shape.read_context(find_model(model).read_config())
     return min(32_768, (context or _CONTEXT) // 4)
 
 

@@ -13,7 +13,6 @@ served with (`load_prompt_format`) and its `Shape`. `GPUS` is the one table of d
 (8.9, 'bfloat16')
 """
 
-from mathlete.models.contexts import find_context
 from mathlete.models.hardware import GPUS, Device, GpuName
 from mathlete.models.loading import Precision, load_model
 from mathlete.models.names import ModelSource, find_model, pick_default_model
@@ -27,7 +26,6 @@ __all__ = [
     "ModelSource",
     "Precision",
     "Shape",
-    "find_context",
     "find_model",
     "load_model",
     "load_prompt_format",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mathlete.errors import UserError
+from mathlete.models.contexts import find_context
 from mathlete.models.names import ModelSource
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -57,6 +58,11 @@ class Shape:
                 value=f"{type(error).__name__}: {error}",
                 cure="copy it from the base model's folder",
             ) from error
+
+    @staticmethod
+    def read_context(config: Mapping[str, object]) -> int | None:
+        """Return the tokens of the longest context by any model's config.json; None: it does not say."""
+        return find_context(config)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Shape":

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from mathlete.models import find_context
+from mathlete.models import Shape
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Sample, SamplingConfig
@@ -53,7 +53,7 @@ def _requests(
     from mathlete.sampling.embedded.batch import SampleRequest
 
     config = SamplingConfig(temperature=0.0, top_p=1.0, max_tokens=max_tokens)
-    context = find_context(model.config.get_text_config().to_dict()) or 2**31
+    context = Shape.read_context(model.config.get_text_config().to_dict()) or 2**31
     requests = []
     for problem in problems:
         prompt = prompts.prompt_ids(problem.statement)

@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
 from mathlete.errors import UserError
-from mathlete.models import Device, ModelSource, Precision, Shape, find_context, load_model, load_prompt_format
+from mathlete.models import Device, ModelSource, Precision, Shape, load_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SamplingConfig
@@ -268,7 +268,7 @@ def choose_dtype(source: ModelSource, asked: str = "auto") -> tuple[str, str]:
 
 
 def _context(config: "PreTrainedConfig") -> int:
-    return find_context(config.get_text_config().to_dict()) or 2**31
+    return Shape.read_context(config.get_text_config().to_dict()) or 2**31
 
 
 def _default_threads(model: "PreTrainedModel") -> int:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Self
 
-from mathlete.models import find_context
+from mathlete.models import Shape
 
 _OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list")
 """Words by which layers keep other than all keys and values of a sample."""
@@ -52,7 +52,7 @@ class VllmShape:
         plain = heads and "hidden_size" in numbers and not _keeps_less(text)
         return cls(
             shares=1 if whole else _count_shares(numbers),
-            longest=find_context(config),
+            longest=Shape.read_context(config),
             layers=numbers.get("num_hidden_layers") if plain else None,
             keys=numbers.get("num_key_value_heads", heads),
             width=numbers.get("head_dim", numbers.get("hidden_size", 0) // max(1, heads)),
