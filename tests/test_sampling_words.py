@@ -27,7 +27,16 @@ from mathlete.scoring import RunSettings
 from mathlete.solve import Policy
 from tests.conftest import dear
 from tests.loopback import Loopback, answers
-from tests.test_sampling_engine import bigram_model, byte_tokenizer, draw_all, generate_text, script, tiny_model
+from tests.test_sampling_engine import (
+    GREEDY,
+    WARM,
+    bigram_model,
+    byte_tokenizer,
+    draw_all,
+    generate_text,
+    script,
+    tiny_model,
+)
 
 STEPS = 1000
 WORDS = SamplingConfig(min_p=0.05, top_k=20, repetition_penalty=1.1, stop=("</answer>", "User:"))
@@ -281,3 +290,15 @@ def test_the_words_are_the_same_after_json() -> None:
 def test_a_word_out_of_its_range_is_named(config: SamplingConfig, message: str) -> None:
     with pytest.raises(UserError, match=message):
         config.check()
+
+
+@pytest.mark.parametrize("config", [GREEDY, WARM])
+def test_a_model_that_computes_no_numbers_is_an_error_and_no_sample(
+    config: SamplingConfig, prompts: PromptFormat
+) -> None:
+    model = tiny_model()
+    with torch.no_grad():
+        model.model.layers[1].mlp.up_proj.weight.fill_(torch.nan)
+    engine = TransformersSampler(model, prompts=prompts, max_rows=8)
+    with closing(engine), pytest.raises(UserError, match="NaN for the next token of problem 1, in float32"):
+        draw_all(engine, 1, 4, config)

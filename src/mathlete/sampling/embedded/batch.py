@@ -1,5 +1,6 @@
 """The batch of the decode loop: rows of many problems join, draw one token a step, and leave when they are done."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from mathlete.errors import UserError
 from mathlete.sampling import CompletionReader, Sample, SampleBuilder, SamplingConfig
 from mathlete.sampling.embedded.drawing import draw, uniforms
 from mathlete.sampling.embedded.kv import ATTENTION, PromptKV, RowKV, register_attention
@@ -233,6 +235,13 @@ class Batch:
         # Lists, because each single value read from a GPU tensor would wait for the GPU.
         both = (drawn.ids.tolist(), drawn.logprobs.tolist())
         for position, (row, token, logprob) in enumerate(zip(self._rows, *both, strict=True)):
+            if math.isnan(logprob):
+                dtype = str(logits.dtype).removeprefix("torch.")
+                raise UserError(
+                    "a model must compute numbers",
+                    value=f"NaN for the next token of problem {row.request.problem_id}, in {dtype}",
+                    cure="compute in another type (--dtype float32), or take a whole copy of the model",
+                )
             if (sample := row.sample.add(token, logprob)) is not None:
                 done.append(position)
                 row.request.end_one()

@@ -175,7 +175,9 @@ class TransformersSampler(Continuing):
             results=results,
         )
 
-    def _stop_error(self) -> RuntimeError:
+    def _stop_error(self) -> Exception:
+        if isinstance(self._error, UserError):
+            return self._error
         error = RuntimeError(f"the sampling engine stopped: {self._error or 'it was closed'}")
         error.__cause__ = self._error
         return error
