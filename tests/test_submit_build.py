@@ -352,8 +352,9 @@ def test_what_the_image_has_is_not_carried(tmp_path: Path) -> None:
     wheel(tmp_path, f"numpy-{image_packages()['numpy']}")
     options = ["--no-index", "--find-links", str(tmp_path), "--no-deps"]
     assert resolve(["needed", "numpy"], options=options) == ["needed==1.0"]
-    with pytest.raises(UserError, match="must have a solution"):
+    with pytest.raises(UserError, match="must have a solution") as refused:
         resolve(["absent"], options=options)
+    assert refused.value.cure.startswith(f"add the wheels to {tmp_path}, or leave --find-links out")
 
 
 @pytest.mark.parametrize("tag", sample("cp311-cp311-manylinux_2_28_x86_64", slow=["cp312-cp312-manylinux_2_40_x86_64"]))

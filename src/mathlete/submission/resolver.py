@@ -20,6 +20,7 @@ ANCIENT_YEARS = 2
 """A version that was overtaken so many years ago is no answer to a requirement that names no version."""
 _BOUNDS = ("==", "===", ">=", ">", "~=")
 _REASONS_SHOWN = 3
+_LINKS = "--find-links"
 
 
 def compile_pins(requirements: Sequence[str], *, options: Sequence[str] = ()) -> str:
@@ -39,7 +40,9 @@ def compile_pins(requirements: Sequence[str], *, options: Sequence[str] = ()) ->
     raise UserError(
         "the wheels must have a solution beside the image's packages",
         value=reason_of(done.stderr),
-        cure="loosen a requirement, or choose a version built for the image's torch",
+        cure=f"add the wheels to {options[options.index(_LINKS) + 1]}, or leave {_LINKS} out to ask the package index"
+        if _LINKS in options
+        else "loosen a requirement, or choose a version built for the image's torch",
     )
 
 
