@@ -24,7 +24,6 @@ from mathlete.submission.engine_choice import choose_engine, count_shared
 from mathlete.submission.metadata import KERNEL_FILE, VllmFrom
 from mathlete.submission.mounts import code_cells
 from mathlete.submission.notebook import notebook_text
-from mathlete.submission.vllm_fit import find_crowding
 from mathlete.submission.vllm_lock import (
     LockedPackage,
     Pin,
@@ -34,6 +33,7 @@ from mathlete.submission.vllm_lock import (
     resolve_cpu_lock,
     write_lock,
 )
+from mathlete.submission.vllm_memory import find_crowding
 from mathlete.submission.vllm_notebook import write_downloads
 from mathlete.submission.vllm_wheels import check_wheels
 from tests.conftest import NAMES, CommandLine
@@ -54,6 +54,7 @@ INT8: dict[str, object] = {"quantization_config": {"quant_method": "bitsandbytes
 CONTEXT: dict[str, object] = {"max_position_embeddings": 32768}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
 ODD: dict[str, object] = {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 1024}
+DECODER: dict[str, object] = {**CONTEXT, "num_hidden_layers": 28, "num_key_value_heads": 4, "hidden_size": 3584}
 DRAFT = '{"model": "%s", "num_speculative_tokens": 3}'
 CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
@@ -95,7 +96,8 @@ CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaTeslaT4", {}, VllmSettings(attention_backend="FLASH_ATTN"), "", "for compute capability 7.5, got FLASH"),
     ("NvidiaH100", {}, VllmSettings(attention_backend="FLASHATTN"), "", "for compute capability 9, got FLASHATTN"),
     ("NvidiaL4", {}, VllmSettings(attention_backend="FLASHINFER"), "vllm", ""),
-    ("NvidiaTeslaT4", {}, VllmSettings(kv_gib=64), "", "--vllm.kv-gib must fit into a GPU of 15.0 GiB, got 64"),
+    ("NvidiaTeslaT4", {}, VllmSettings(kv_gib=64), "", "fit into a GPU of 15.0 GiB with the weights, got 64, beside"),
+    ("NvidiaH100", DECODER, VllmSettings(kv_gib=1e-9), "", "must fit beside the weights in vLLM, got 8,"),
     ("NvidiaTeslaT4", {"model_type": "gemma2"}, VllmSettings(), "", "in float16, which t4 has alone, got gemma2"),
     ("NvidiaL4", {"model_type": "gemma2"}, VllmSettings(), "vllm", ""),
     ("NvidiaH100", CONTEXT, VllmSettings(max_model_len=65536), "", "within the model's context, got 65536 of 32768"),
@@ -111,7 +113,11 @@ def test_the_engine_is_chosen_by_machine_and_model_and_says_why(
     tmp_path: Path, machine: str, config: dict[str, object], vllm: VllmSettings, engine: str, says: str
 ) -> None:
     choose = partial(
-        choose_engine, model=model_of(tmp_path, **config), machine=machine, config=replace(CONFIG, vllm=vllm)
+        choose_engine,
+        model=model_of(tmp_path, **config),
+        machine=machine,
+        config=replace(CONFIG, vllm=vllm),
+        weights=2**30,
     )
     chosen = choose("auto")
     assert chosen.engine == (engine or "transformers")
@@ -142,11 +148,21 @@ LLAMA_70B: dict[str, object] = {
 WINDOWS: dict[str, object] = {**LLAMA_70B, "sliding_window": 4096}
 CROWDED = [
     # config, vLLM's settings, GPUs, GiB of weights, what is said
-    (LLAMA_70B, VllmSettings(), 1, 66, "40,960 tokens, 12.5 GiB, where 5.7 are left"),
+    (LLAMA_70B, VllmSettings(), 1, 66, "40,960 tokens, 12.5 GiB, where 3.9 are left"),
     (LLAMA_70B, VllmSettings(kv_dtype="fp8"), 1, 66, "40,960 tokens, 6.2 GiB"),
     (LLAMA_70B, VllmSettings(), 2, 66, ""),
-    (LLAMA_70B, VllmSettings(max_model_len=16384), 1, 66, ""),
+    (LLAMA_70B, VllmSettings(max_model_len=8192), 1, 66, ""),
     (LLAMA_70B, VllmSettings(kv_gib=1), 2, 66, "where 1.0 are left"),
+    # A size that is named is taken as it is: beside the weights, and what computing takes.
+    (LLAMA_70B, VllmSettings(kv_gib=79), 1, 15, "79, beside 15.0 GiB of weights and 1.8 for computing"),
+    (LLAMA_70B, VllmSettings(kv_gib=60), 1, 15, ""),
+    (LLAMA_70B, VllmSettings(kv_gib=60), 1, 30, "60, beside 30.0 GiB"),
+    (LLAMA_70B, VllmSettings(kv_gib=60), 2, 30, ""),
+    (WINDOWS, VllmSettings(kv_gib=60), 1, 30, "60, beside 30.0 GiB"),
+    (WINDOWS, VllmSettings(gpu_memory_utilization=0.3), 1, 30, "where 0.0 are left"),
+    # Half of the layers on each, and weights that stay in main memory.
+    (LLAMA_70B, VllmSettings(tensor_parallel=1, extra={"pipeline_parallel_size": "2"}), 2, 66, ""),
+    (LLAMA_70B, VllmSettings(extra={"cpu_offload_gb": "10"}), 1, 66, ""),
     ({**WINDOWS, "use_sliding_window": False}, VllmSettings(), 1, 66, "40,960 tokens, 12.5 GiB"),
     # Of layers that keep a window, or other things than keys and values, nothing is known here.
     (WINDOWS, VllmSettings(), 1, 66, ""),

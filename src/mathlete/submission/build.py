@@ -43,6 +43,7 @@ from mathlete.submission.release import check_release, read_day
 from mathlete.submission.serving import check_serving
 from mathlete.submission.stamps import compute_stamp, read_stamp, with_stamp
 from mathlete.submission.vllm_notebook import write_downloads
+from mathlete.submission.vllm_wheels import choose_bringer
 from mathlete.submission.vocabularies import find_vocabularies
 from mathlete.submission.weights import list_needed, name_format
 from mathlete.submission.wheelhouse import build_wheelhouse
@@ -318,19 +319,25 @@ def build_submission(
     verify_if_made(model)
     config.check()
     read_day(released)
-    choice = choose_engine(engine, model=model, machine=machine or config.competition.notebook.machine, config=config)
+    mounted = None if names.uploads_model else describe_weights(model, gib=model_gib, licence=licence)
+    choice = choose_engine(
+        engine,
+        model=model,
+        machine=machine or config.competition.notebook.machine,
+        config=config,
+        weights=mounted.size if mounted else _size_of(model),
+    )
     say(f"engine {choice.engine}: {choice.reason}")
     if vllm_wheels is not None and choice.engine != "vllm":
         say("--vllm-wheels not used: the engine is another one")
     config = replace(config, engine=choice.engine)
     check_serving(model, config, weights=names.uploads_model)
-    vllm = _choose_bringer(vllm_wheels) if choice.engine == "vllm" else None
+    vllm = choose_bringer(vllm_wheels) if choice.engine == "vllm" else None
     outcome = require_passed(model, reason=accept_refused)
     names = names.name_variation(model)
     if not overwrite:
         require_as_built(kaggle / NOTEBOOK)
     carried = find_vocabularies(model, vocabularies)
-    mounted = None if names.uploads_model else describe_weights(model, gib=model_gib, licence=licence)
     build_wheelhouse(
         wheels,
         (*list_needed(model, engine=config.engine), *requirements),
@@ -382,18 +389,3 @@ def _write_stamped(made: Build) -> None:
     contents = list_contents(made.model, made.wheels, parts=parts, machine=made.machine, vllm=lock)
     write_notebook(made.kaggle / NOTEBOOK, made.config, made.names, contents, vllm=made.vllm)
     require_sound(made.kaggle, uploads_model=made.names.uploads_model)
-
-
-def _choose_bringer(wheels: Path | None) -> VllmFrom:
-    """Return what brings vLLM's wheels: the data set of a folder, which must hold those of this version's lock.
-
-    Raises:
-        UserError: it does not.
-    """
-    if wheels is None:
-        return "notebook"
-    lock = wheels / VLLM_LOCK
-    if not lock.is_file() or lock.read_bytes() != vllm_lock().read_bytes():
-        rule = "the folder of vLLM's wheels must be one that `python -m submit wheels --engine vllm` made"
-        raise UserError(rule, value=str(wheels), cure="make it again, or leave --vllm-wheels out")
-    return "dataset"

@@ -9,13 +9,12 @@ from mathlete.kaggle_image import image_packages
 from mathlete.models import Device
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
-from mathlete.submission.engine_choice import count_shared, find_refusal
+from mathlete.submission.engine_choice import count_shared, find_lack_of_room, find_refusal
 from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_kernel, lint_model
 from mathlete.submission.metadata import DOWNLOADS, KERNEL_FILE
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
 from mathlete.submission.release import check_release
-from mathlete.submission.vllm_fit import find_crowding
 from mathlete.submission.vllm_wheels import check_wheels
 from mathlete.submission.weights import formats_of, list_needed, name_storage
 from mathlete.submission.wheelhouse import verify, verify_sums
@@ -144,9 +143,7 @@ def _sizes(build: Build) -> Iterator[Refusal]:
             rule=rule, value=f"{weights / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
         )
     elif gpu is not None and build.config.engine == "vllm":
-        crowded = find_crowding(
-            build.config, gpu=gpu, shared=shared, weights=weights, model=read_json(build.model / "config.json")
-        )
+        crowded = find_lack_of_room(model=build.model, machine=build.machine, config=build.config, weights=weights)
         if crowded is not None:
             yield refusal_of(crowded)
     total = (0 if build.mounted else weights) + sum(path.stat().st_size for path in build.wheels.glob("*.whl"))

@@ -12,6 +12,7 @@ from mathlete.models import Device
 from mathlete.runs import read_json
 from mathlete.sampling.served import VllmShape
 from mathlete.submission.vllm_fit import find_wrong_setting
+from mathlete.submission.vllm_memory import find_crowding
 from mathlete.submission.weights import formats_of, name_storage
 
 EngineWord = Literal["auto", "vllm", "embedded"]
@@ -29,8 +30,15 @@ class EngineChoice:
     reason: str
 
 
-def choose_engine(word: EngineWord, *, model: Path, machine: str, config: KernelConfig) -> EngineChoice:
+def choose_engine(word: EngineWord, *, model: Path, machine: str, config: KernelConfig, weights: int) -> EngineChoice:
     """Return the engine that a word stands for.
+
+    Args:
+        word: the user's.
+        model: the folder with the model's config.json.
+        machine: Kaggle's machine shape.
+        config: how the notebook answers.
+        weights: the bytes of the model's weights.
 
     Raises:
         UserError: vLLM is asked for and cannot serve that model there.
@@ -40,6 +48,7 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
     if word == "embedded":
         return EngineChoice(engine="transformers", reason=f"asked for{unused}")
     refusal = find_refusal(model=model, machine=machine, config=config)
+    refusal = refusal or find_lack_of_room(model=model, machine=machine, config=config, weights=weights)
     if refusal is None:
         return EngineChoice(
             engine="vllm", reason="asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves"
@@ -69,6 +78,17 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
     return find_wrong_setting(config, gpu=gpu, gpus=count_gpus(machine), model=settings)
 
 
+def find_lack_of_room(*, model: Path, machine: str, config: KernelConfig, weights: int) -> UserError | None:
+    """Return why weights of so many bytes and a whole context do not fit into a machine in vLLM; None where they may.
+
+    Nothing is said of a machine whose GPU is not known here.
+    """
+    if (gpu := Device.of_machine(machine)) is None:
+        return None
+    shared = count_shared(config, machine, model)
+    return find_crowding(config, gpu=gpu, shared=shared, weights=weights, model=read_json(model / "config.json"))
+
+
 def count_gpus(machine: str) -> int:
     """Return how many GPUs a machine of Kaggle's has; 1 where their number is not known."""
     gpu = Device.of_machine(machine)
@@ -78,4 +98,4 @@ def count_gpus(machine: str) -> int:
 def count_shared(config: KernelConfig, machine: str, model: Path) -> int:
     """Return how many of a machine's GPUs share a model in vLLM."""
     shape = VllmShape.of(read_json(model / "config.json"))
-    return config.vllm.choose_parallel(gpus=count_gpus(machine), heads=shape.shares)
+    return config.vllm.choose_parallel(gpus=count_gpus(machine), heads=shape.shares) * config.vllm.count_stages()

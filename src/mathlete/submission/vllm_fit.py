@@ -143,9 +143,6 @@ def _check_kernels(vllm: VllmSettings, *, gpu: Device) -> Iterator[UserError]:
                 f"--vllm.attention-backend must be one of vLLM {facts.version}'s for compute capability {capability:g}"
             )
             yield UserError(rule, value=vllm.attention_backend, cure=nearest(vllm.attention_backend, known))
-    if vllm.kv_gib is not None and vllm.kv_gib > gpu.memory_gib:
-        rule = f"--vllm.kv-gib must fit into a GPU of {gpu.memory_gib:.1f} GiB"
-        yield UserError(rule, value=f"{vllm.kv_gib:g}", cure="leave it out for what the weights leave")
 
 
 def _check_type(gpu: Device, *, model: Mapping[str, object]) -> Iterator[UserError]:
@@ -164,33 +161,3 @@ def _check_context(config: KernelConfig, *, model: Mapping[str, object]) -> Iter
     if vllm.max_model_len is not None and longest is not None and vllm.max_model_len > longest:
         rule = "--vllm.max-model-len must be within the model's context"
         yield UserError(rule, value=f"{vllm.max_model_len} of {longest}", cure=_LEAVE_OUT)
-
-
-def find_crowding(
-    config: KernelConfig, *, gpu: Device, shared: int, weights: int, model: Mapping[str, object]
-) -> UserError | None:
-    """Return why not even one sample of the whole context has room beside the weights; None where it may have.
-
-    Args:
-        config: how the notebook answers.
-        gpu: what the model is on.
-        shared: how many GPUs share it.
-        weights: their bytes.
-        model: the model's config.json. Nothing is said of layers that keep other than all keys and values.
-    """
-    vllm, shape = config.vllm, VllmShape.of(model)
-    token = shape.count_token_bytes(shared=shared, number=1 if vllm.kv_dtype.startswith("fp8") else 2)
-    tokens = vllm.choose_context(context=shape.longest or 2**31, max_tokens=config.policy.longest_tokens)
-    left = vllm.gpu_memory_utilization * gpu.memory - weights / shared
-    left = left if vllm.kv_gib is None else vllm.kv_gib * 2**30
-    if token is None or tokens is None or tokens * token <= left:
-        return None
-    most = max(0, int(left // token))
-    value = f"{tokens:,} tokens, {tokens * token / 2**30:.1f} GiB, where {max(0.0, left) / 2**30:.1f} are left"
-    return UserError(
-        "the keys and values of a whole context must fit beside the weights in vLLM",
-        value=value,
-        cure=f"build with --sampling.max-tokens {most // 2} --vllm.max-model-len {most}, with more GPUs or fewer bits"
-        if most > 2
-        else "export with fewer bits, take a smaller model, or leave --vllm.kv-gib out",
-    )

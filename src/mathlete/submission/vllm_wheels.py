@@ -3,8 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from mathlete.errors import UserError
 from mathlete.kaggle_image import PYTHON, VLLM_LOCK, vllm_facts, vllm_lock
 from mathlete.runs import Leftovers, Step, run_step, sha256_file, write_atomically
+from mathlete.submission.metadata import VllmFrom
 from mathlete.submission.refusal import Refusal
 from mathlete.submission.vllm_lock import read_lock, resolve_cpu_lock, resolve_lock
 from mathlete.submission.wheelhouse import download
@@ -74,3 +76,18 @@ def check_wheels(folder: Path) -> Iterator[Refusal]:
         )
     for digest in [digest for digest in there if digest not in wanted][:3]:
         yield Refusal(rule="vLLM's wheels must be those of their lock", value=f"{there[digest]} is new", cure=again)
+
+
+def choose_bringer(wheels: Path | None) -> VllmFrom:
+    """Return what brings vLLM's wheels: the data set of a folder, which must hold those of this version's lock.
+
+    Raises:
+        UserError: it does not.
+    """
+    if wheels is None:
+        return "notebook"
+    lock = wheels / VLLM_LOCK
+    if not lock.is_file() or lock.read_bytes() != vllm_lock().read_bytes():
+        rule = "the folder of vLLM's wheels must be one that `python -m submit wheels --engine vllm` made"
+        raise UserError(rule, value=str(wheels), cure="make it again, or leave --vllm-wheels out")
+    return "dataset"

@@ -140,6 +140,16 @@ class VllmSettings:
             return self.max_model_len
         return min(context, max_tokens + PROMPT_ROOM)
 
+    def count_stages(self) -> int:
+        """Return into how many parts, one after the other, the layers are cut; 1 where that is not said rightly."""
+        stages = self.read_extra().get("pipeline_parallel_size", 1)
+        return stages if isinstance(stages, int) and stages >= 1 else 1
+
+    def read_offloaded(self) -> float:
+        """Return the bytes of weights that each GPU leaves in main memory; 0 where that is not said rightly."""
+        size = self.read_extra().get("cpu_offload_gb", 0)
+        return max(0.0, float(size)) * 2**30 if isinstance(size, int | float) else 0.0
+
     def to_arguments(self, *, gpus: int, heads: int | None, context: int, max_tokens: int | None) -> dict[str, object]:
         """Return the arguments of vLLM's AsyncEngineArgs that these settings are; the parameters as above."""
         kv_gib = self.kv_gib or (None if gpus else _CPU_KV_GIB)
