@@ -53,7 +53,12 @@ class ImportSettings:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
-        require(("pace", self.pace, self.pace is None or self.pace > 0, "above 0"), cure="leave it out")
+        of_files = not self.columns or any(not file.is_dir() for file in self.files)
+        require(
+            ("pace", self.pace, self.pace is None or 0.001 <= self.pace <= 1e6, "from 0.001 to 1,000,000"),
+            ("columns", " ".join(self.columns), of_files, "of a file: a run's folder has columns of its own"),
+            cure="leave it out",
+        )
 
 
 def import_run(settings: ImportSettings) -> dict[str, object]:

@@ -53,6 +53,23 @@ def body(kind: str, name: str, choices: list[str | None]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def response_body(name: str, answer: str | None) -> dict[str, Any]:
+    """A response of OpenAI's Responses API."""
+    logprobs = [{"token": "x", "logprob": value} for value in (-0.5, -1.5)]
+    said = {"type": "output_text", "text": text(answer), "annotations": [], "logprobs": logprobs}
+    return {
+        "id": f"resp_{name}", "object": "response", "model": "pocket", "error": None,
+        "status": "incomplete" if answer is None else "completed",
+        "incomplete_details": {"reason": "max_output_tokens"} if answer is None else None,
+        "temperature": 0.6, "top_p": 0.95, "max_output_tokens": 64,
+        "output": [
+            {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "Hm."}]},
+            {"type": "message", "role": "assistant", "status": "completed", "content": [said]},
+        ],
+        "usage": {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5},
+    }  # fmt: skip
+
+
 def problems_file() -> str:
     return write_lines("sums.jsonl", SUMS["problems"])
 
@@ -63,6 +80,13 @@ def batch() -> list[object]:
                           "body": body("chat.completion", f"{problem['id']}{index}", [answer])}}
             for problem, index, answer in SAMPLES]  # fmt: skip
     return [write_lines("batch.jsonl", rows), "--problems", problems_file()]
+
+
+def responses() -> list[object]:
+    rows = [{"custom_id": f"{problem['id']}-{index}", "error": None,
+             "response": {"status_code": 200, "body": response_body(f"{problem['id']}{index}", answer)}}
+            for problem, index, answer in SAMPLES]  # fmt: skip
+    return [write_lines("responses.jsonl", rows), "--problems", problems_file()]
 
 
 def bodies(kind: str) -> list[object]:
@@ -117,6 +141,7 @@ def inspect_json() -> list[object]:
 
 LAYOUTS: dict[str, tuple[Callable[[], list[object]], set[str]]] = {
     "batch": (batch, {"seconds", "seed", "temperature", "top_p", "max_tokens"}),
+    "responses": (responses, {"seconds", "seed"}),
     "chat": (lambda: bodies("chat.completion"), {"seconds", "seed", "temperature", "top_p", "max_tokens"}),
     "completions": (lambda: bodies("text_completion"), {"seconds", "seed", "temperature", "top_p", "max_tokens"}),
     "lm-eval": (lm_eval, {"tokens", "seconds", "finish", "logprobs", "seed", "top_p"}),
@@ -247,8 +272,17 @@ def test_a_sample_that_stands_twice_is_taken_once() -> None:
     Path("again").mkdir()
     changed = Path("again/output-rs0.jsonl")
     changed.write_text(Path("output-rs0.jsonl").read_text().replace("boxed{2}", "boxed{9}"))
-    with pytest.raises(UserError, match="a sample that stands twice must be the same both times"):
+    with pytest.raises(
+        UserError, match=r"a sample that stands twice must be the same both times(.|\n)*of the files out"
+    ):
         join(logs(*files, changed))
+    Path("joined").mkdir()
+    both = Path("joined/output-rs0.jsonl")
+    both.write_text(Path(str(files[0])).read_text() + changed.read_text())
+    with pytest.raises(UserError, match=r"both times(.|\n)*Fix: delete one of the two$"):
+        join(logs(both))
+    both.write_text(Path(str(files[0])).read_text() * 2)
+    assert "3 samples stand twice and were taken once" in imported("r", both)
 
 
 def test_a_file_without_seeds_or_times_is_a_repetition_or_another_seed() -> None:
@@ -288,18 +322,27 @@ def test_failed_requests_are_counted_and_left_out() -> None:
     failed = {"id": "x", "custom_id": "c-9", "response": None, "error": {"code": "batch_expired"}}
     response = {"status_code": 400, "body": {"error": "too long"}}
     refused = {"id": "y", "custom_id": "c-8", "response": response, "error": None}
+    given_up = {
+        "custom_id": "c-7",
+        "response": {"body": {**response_body("x", "2"), "status": "failed"}},
+        "error": None,
+    }
     with Path("batch.jsonl").open("a") as file:
-        file.write(f"{json.dumps(failed)}\n{json.dumps(refused)}\n")
+        file.write("".join(json.dumps(row) + "\n" for row in (failed, refused, given_up)))
     said = " ".join(imported("r", *words))
     assert len(read_samples(Path("r/samples.jsonl"))) == 12
-    assert "batch.jsonl: 2 requests ended in an error and have no sample, first batch.jsonl:13" in said
+    told = "requests ended in an error or without an answer and have no sample, first batch.jsonl:"
+    assert f"batch.jsonl: 3 {told}13" in said
+    write_lines("batch.jsonl", [failed, refused])
+    with pytest.raises(UserError, match=f"at least one sample, got none; batch.jsonl: 2 {told}1"):
+        imported("s", *words)
 
 
 def test_problems_without_a_sample_are_named() -> None:
     words = batch()
     rows = [*SUMS["problems"], {"id": "d", "statement": "What is 0?", "gold": "0"}]
     write_lines("sums.jsonl", rows)
-    assert "1 of 4 problems of sums have no sample, and are left out" in " ".join(imported("r", *words))
+    assert "1 of 4 problems of sums has no sample, and is left out" in " ".join(imported("r", *words))
     write_lines("sums.jsonl", rows[1:])
     with pytest.raises(UserError, match="a sample must be of a problem of sums, by its id or its statement, got a-0"):
         imported("s", *words)

@@ -1,6 +1,7 @@
 """Files that are no logs, and rows that are odd: each is read, or refused by its place."""
 
 import json
+import math
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,7 +16,7 @@ from mathlete.logs import read_log
 from mathlete.logs.inspect import read_zip_json
 from mathlete.sampling import Sample
 from tests.conftest import CommandLine
-from tests.test_logs import HERE, body, join, write_lines
+from tests.test_logs import HERE, body, join, response_body, write_lines
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,9 @@ from tests.test_logs import HERE, body, join, write_lines
         (["plain.jsonl", "--columns", "answer=said", "answer=id"], "each name once, got answer=said and answer=id"),
         (["plain.jsonl", "--columns", "answer"], "--columns must be NAME=COLUMN, got answer"),
         (["uneven.jsonl", "--columns", "text=a", "tokens=b"], "lists of samples must be of one length, got {'text': 2"),
-        (["plain.jsonl", "--pace", "0"], "--pace must be above 0, got 0.0"),
+        (["plain.jsonl", "--pace", "0"], "--pace must be from 0.001 to 1,000,000, got 0.0"),
+        (["chat.jsonl", "--columns", "problem_id=asked"], "must have the named columns, got asked"),
+        ([".", "--columns", "problem_id=asked"], "--columns must be of a file"),
         (["likely.jsonl"], "a task scored by likelihoods has none"),
         (["empty.jsonl"], "a log must hold at least one row"),
         (["broken.eval"], "broken.eval must be a whole log of Inspect"),
@@ -42,6 +45,7 @@ def test_what_cannot_be_imported_is_refused(
     write_lines("plain.jsonl", [{"id": "1", "said": "7"}])
     write_lines("likely.jsonl", [{"doc_id": 0, "doc": {}, "target": "0", "resps": [[["-1.5", "False"]]]}])
     write_lines("uneven.jsonl", [{"question": "?", "a": ["7", "8"], "b": [1]}])
+    write_lines("chat.jsonl", [body("chat.completion", "a", ["2"])])
     Path("empty.jsonl").touch()
     Path("broken.eval").write_bytes((HERE / "pocket-sums.eval").read_bytes()[:5000])
     assert message in evaluate("import", *words, "--run", "r").refusal
@@ -79,12 +83,18 @@ ODD: list[Any] = [
     "nan",
     "1e999",
     -(10**400),
+    math.nan,
+    math.inf,
+    -math.inf,
+    -9999.0,
+    0.5,
 ]
 ROWS: dict[str, dict[str, Any]] = {
     "harness.jsonl": json.loads(next(HERE.glob("samples_*.jsonl")).read_text().splitlines()[0]),
     "chat.jsonl": {"custom_id": "a", **body("chat.completion", "a", ["2", None])},
     "text.jsonl": {"problem_id": "a", **body("text_completion", "a", ["2"])},
     "batch.jsonl": {"custom_id": "a", "error": None, "response": {"body": body("chat.completion", "a", ["2"])}},
+    "responses.jsonl": {"custom_id": "a", "error": None, "response": {"body": response_body("a", "2")}},
     "output-rs0.jsonl": {"problem": "?", "expected_answer": 2, "generation": "2", "num_generated_tokens": 3,
                          "generation_time": 1.0, "finish_reason": "stop", "logprobs": [-1.0]},
     "log.json": {**read_zip_json(HERE / "pocket-sums.eval", "header.json"),
@@ -104,8 +114,8 @@ def check_is_read_or_refused(name: str, place: tuple[Any, ...], odd: Any) -> Non
             return
         assert samples
         for sample in samples:
-            assert Sample.from_json(json.loads(json.dumps(sample.to_json())), where="") == sample
-            json.dumps(sample.to_json(), ensure_ascii=False).encode()
+            line = json.dumps(sample.to_json(), ensure_ascii=False, allow_nan=False)
+            assert Sample.from_json(json.loads(line.encode()), where="") == sample
 
 
 @given(data=st.data(), name=st.sampled_from([*ROWS]), odd=st.sampled_from(ODD))

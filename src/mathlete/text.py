@@ -63,6 +63,24 @@ def _clean_values(value: object) -> object:
     return value
 
 
+def agree(number: float, one: str, many: str) -> str:
+    """Return the word that goes with a number: of 1 the singular's, of all others the plural's.
+
+    >>> agree(1, "has", "have"), agree(0, "has", "have")
+    ('has', 'have')
+    """
+    return one if number == 1 else many
+
+
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "problem"), counted(2, "sample")
+    ('1 problem', '2 samples')
+    """
+    return f"{number} {agree(number, noun, f'{noun}s')}"
+
+
 def strict_json(value: object) -> str:
     """Return JSON that any reader takes: clean text, and null for NaN and infinities, which JSON has no word for."""
     try:

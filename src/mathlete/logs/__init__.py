@@ -16,9 +16,10 @@ run, which reports, comparisons and the replay take like any other.
 ('nemo-skills', '2', ['tokens', 'seconds', 'finish', 'logprobs'])
 """
 
+from mathlete.logs.columns import parse_columns
 from mathlete.logs.imported import Writing, write_joined
 from mathlete.logs.joining import Joined, join_logs
 from mathlete.logs.own import read_own_run
-from mathlete.logs.reading import parse_columns, read_log
+from mathlete.logs.reading import read_log
 
 __all__ = ["Joined", "Writing", "join_logs", "parse_columns", "read_log", "read_own_run", "write_joined"]

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any, Literal
 
 from mathlete.errors import UserError
+from mathlete.lost import Lost, finite_logprob
 from mathlete.problems import Problem
 from mathlete.reasoning import THINK, ends_in_opening
 from mathlete.sampling import Sample
@@ -22,11 +23,21 @@ STATEMENTS = ("statement", "problem", "question", "query", "Question", "Problem"
 """Columns that hold a problem's statement, in the order in which they are tried."""
 _FINISHES: dict[str, Finish] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn", "completed", "tool_calls"), "stop"),
-    **dict.fromkeys(("length", "max_tokens", "model_length", "incomplete"), "length"),
+    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "incomplete"), "length"),
     "boxed": "boxed",
 }
 
 
+_LIMITS: dict[str, Callable[[float], bool]] = {
+    "temperature": lambda number: number <= 5,
+    "top_p": lambda number: 0 < number <= 1,
+    "max_tokens": lambda number: number >= 1 and number.is_integer(),
+}
+"""{a setting: whether a number of 0 or more can be it, as `SamplingConfig.check` has it}."""
+_SEEDS, _LONGEST = 2**63, 20
+"""Seeds are below the first, and have fewer digits than the second."""
+_NO_LOGPROB = -9999.0
+"""What vLLM's server writes for minus infinity, which JSON has no word for: `max(logprob, -9999.0)`."""
 _KINDS: dict[str, tuple[type, ...]] = {
     **dict.fromkeys(("problem_id", "statement", "gold", "text", "answer", "uid"), (str, type(None))),
     **dict.fromkeys(("tokens", "seed", "index"), (int, type(None))),
@@ -99,6 +110,8 @@ class Log:
     entries: list[Entry]
     failed: list[str] = field(default_factory=list)
     """Where requests stand that ended in an error, and so have no sample."""
+    words: list[str] = field(default_factory=list)
+    """Sentences: what its named columns do not hold."""
     run: EvalRun | None = None
     """The run, where the log is one of this project; other logs say in each entry what they know."""
 
@@ -183,18 +196,51 @@ def as_number(value: object) -> float | None:
 
 
 def as_count(value: object) -> int | None:
-    """Return a cell as a whole number of 0 or more, or None."""
+    """Return a cell as a whole number of 0 or more, or None.
+
+    >>> as_count("20.0"), as_count(2.5), as_count(-1)
+    (20, None, None)
+    """
     number = as_number(value)
-    return None if number is None else round(number)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def as_seed(value: object) -> int | None:
+    """Return a cell as a seed, which may be larger than a float is exact, or None; -1 asks for one that is not told.
+
+    >>> as_seed("9007199254740993"), as_seed(7.0), as_seed(-1)
+    (9007199254740993, 7, None)
+    """
+    if isinstance(value, str) and value.strip().isdecimal() and len(value) < _LONGEST:
+        value = int(value)
+    # The type itself: a bool is an int in Python.
+    return as_count(value) if type(value) is not int else value if 0 <= value < _SEEDS else None
+
+
+def as_logprob(value: object) -> float | None:
+    """Return a cell as a log-probability, or None where it is none: not finite, above 0, or vLLM's -9999 for minus
+    infinity.
+
+    >>> as_logprob("-1.5"), as_logprob(-1), as_logprob(float("nan")), as_logprob(2.0), as_logprob(-9999.0)
+    (-1.5, -1.0, None, None, None)
+    """
+    try:
+        number = finite_logprob(float(value) if isinstance(value, str) else value)
+    except (ValueError, Lost):
+        return None
+    return number if number > _NO_LOGPROB else None
 
 
 def as_finish(value: object) -> Finish | None:
     """Return why a sample ended, in this project's words; what ended it otherwise counts as cancelled.
 
-    >>> as_finish("max_tokens"), as_finish("content_filter"), as_finish(None)
-    ('length', 'cancelled', None)
+    >>> as_finish("max_tokens"), as_finish("content_filter"), as_finish(""), as_finish(None)
+    ('length', 'cancelled', None, None)
     """
-    return _FINISHES.get(value.lower(), "cancelled") if isinstance(value, str) and value != "unknown" else None
+    # An empty cell of a CSV says nothing.
+    if not isinstance(value, str) or value.strip().lower() in ("", "unknown"):
+        return None
+    return _FINISHES.get(value.strip().lower(), "cancelled")
 
 
 def as_gold(value: object) -> str | None:
@@ -229,13 +275,16 @@ def name_problem(statement: str) -> str:
 
 
 def mean_logprob(values: Sequence[object], *, last: int = 0) -> float | None:
-    """Return the mean log-probability of all tokens, or of so many last ones; None where none has any.
+    """Return the mean log-probability of all tokens, or of so many last ones; None where none has any, or one has what
+    is none.
 
-    >>> mean_logprob([None, -1.0, -3.0]), mean_logprob([-1.0, -3.0], last=1), mean_logprob([])
+    >>> mean_logprob([None, -1.0, -3.0]), mean_logprob([-1.0, -3.0], last=1), mean_logprob([-1.0, -9999.0])
     (-2.0, -3.0, None)
     """
-    known = [float(value) for value in values[-last:] if isinstance(value, int | float)]
-    return round(fmean(known), 6) if known else None
+    # The first token of an echoed prompt has none.
+    told = [as_logprob(value) for value in values[-last:] if value is not None]
+    known = [number for number in told if number is not None]
+    return round(fmean(known), 6) if known and len(known) == len(told) else None
 
 
 def join_reasoning(reasoning: object, text: object) -> str | None:
@@ -264,11 +313,15 @@ def opens_thoughts(prompt: object) -> bool | None:
 
 
 def sampling_of(settings: object, **names: str) -> dict[str, float]:
-    """Of temperature, top_p and max_tokens those that a mapping of settings has, under the tool's names for them."""
+    """Of temperature, top_p and max_tokens those that a mapping of settings has, under the tool's names for them.
+
+    >>> sampling_of({"temperature": 0.6, "top_p": 7, "max_gen_toks": 256}, max_tokens="max_gen_toks")
+    {'temperature': 0.6, 'max_tokens': 256.0}
+    """
     if not isinstance(settings, Mapping):
         return {}
-    pairs = [(name, as_number(settings.get(names.get(name, name)))) for name in ("temperature", "top_p", "max_tokens")]
-    return {name: number for name, number in pairs if number is not None}
+    pairs = [(name, as_number(settings.get(names.get(name, name)))) for name in _LIMITS]
+    return {name: number for name, number in pairs if number is not None and _LIMITS[name](number)}
 
 
 def fail(place: Place, rule: str, *, value: object, cure: str) -> UserError:

@@ -38,17 +38,21 @@ def is_harness(row: LogRow) -> bool:
     return "doc_id" in row and "resps" in row
 
 
-def harness_facts(row: LogRow, path: Path) -> Facts:
-    """Return the task and date from the file's name, settings from the request, the model from the results beside the
-    file."""
+def harness_file_facts(path: Path) -> Facts:
+    """Return the task from the file's name, and the model from the results beside the file, whose date is the same."""
     named = _SAMPLES.fullmatch(path.name)
     results = path.with_name(f"results_{named['date']}.json") if named else path
     model = read_json(results).get("model_name") if named and results.is_file() else None
+    return Facts(model=as_text(model), task=named["task"] if named else path.stem)
+
+
+def harness_facts(row: LogRow) -> Facts:
+    """Return the settings of a row's request."""
     settings = dig(row, "arguments.gen_args_0.arg_1")
     sampling = sampling_of(settings, max_tokens="max_gen_toks")
     if isinstance(settings, Mapping) and settings.get("do_sample") is False:
         sampling["temperature"] = 0.0
-    return Facts(model=as_text(model), task=named["task"] if named else path.stem, sampling=sampling)
+    return Facts(sampling=sampling)
 
 
 def read_harness(row: LogRow, place: Place) -> Iterator[Entry]:
@@ -88,17 +92,18 @@ def is_lighteval(row: LogRow) -> bool:
     return isinstance(row.get("doc"), Mapping) and isinstance(row.get("model_response"), Mapping)
 
 
-def lighteval_facts(row: LogRow, path: Path) -> Facts:
-    """Return the task from the file's name, the cap from the request, the model from the folders details/MODEL/DATE."""
+def lighteval_file_facts(path: Path) -> Facts:
+    """Return the task from the file's name, the model from the folders details/MODEL/DATE."""
     named = _DETAILS.fullmatch(path.name)
     folders = path.resolve().parent.parts
     model = "/".join(folders[folders.index("details") + 1 : -1]) if "details" in folders else ""
-    cap = as_count(dig(row, "doc.generation_size"))
-    return Facts(
-        model=model or None,
-        task=named["task"] if named else as_text(dig(row, "doc.task_name")),
-        sampling={} if cap is None else {"max_tokens": float(cap)},
-    )
+    return Facts(model=model or None, task=named["task"] if named else None)
+
+
+def lighteval_facts(row: LogRow) -> Facts:
+    """Return the task and the cap of a row's request."""
+    sampling = sampling_of({"max_tokens": dig(row, "doc.generation_size")})
+    return Facts(task=as_text(dig(row, "doc.task_name")), sampling=sampling)
 
 
 def read_lighteval(row: LogRow, place: Place) -> Iterator[Entry]:

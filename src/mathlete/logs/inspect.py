@@ -24,7 +24,9 @@ from mathlete.logs.entries import (
     as_count,
     as_finish,
     as_gold,
+    as_logprob,
     as_number,
+    as_seed,
     as_text,
     dig,
     join_reasoning,
@@ -157,7 +159,7 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
     tokens, seconds = _cost(row, choices)
     logprobs = [token.get("logprob") for token in dig(choices[0], "logprobs.content") or ()]
     # Logs that this project wrote itself say more, in the samples' metadata.
-    mean, seed = metadata.get("logprob_mean"), metadata.get("seed")
+    mean = as_logprob(metadata.get("logprob_mean"))
     yield Entry(
         where=place.where,
         # Inspect numbers the samples of every task from 1.
@@ -169,9 +171,9 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
         tokens=tokens,
         seconds=seconds,
         finish=as_finish(metadata.get("finish") or choices[0].get("stop_reason")),
-        logprob_mean=mean if isinstance(mean, float) else mean_logprob(logprobs),
+        logprob_mean=mean_logprob(logprobs) if mean is None else mean,
         logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
-        seed=seed if isinstance(seed, int) else None,
+        seed=as_seed(metadata.get("seed")),
         index=row["epoch"] - 1,
         uid=as_text(row.get("uuid")),
         right=_verdict(row.get("scores")),

@@ -15,6 +15,7 @@ from mathlete.problems import Problem
 from mathlete.reasoning import Opening
 from mathlete.sampling import Sample
 from mathlete.scoring import RunFacts
+from mathlete.text import agree, counted
 
 NO_STATEMENT = "(not in the log)"
 SETTINGS = ("temperature", "top_p", "max_tokens")
@@ -123,7 +124,8 @@ def join_logs(
     repeats = len(placed) - len(kept)
     kept = _number_samples(kept)
     if not kept:
-        raise UserError("the logs must hold at least one sample", value="none", cure="check the files")
+        said = "; ".join(["none", *_describe_failed(logs)])
+        raise UserError("the logs must hold at least one sample", value=said, cure="check the files, or ask anew")
     order = {problem.id: place for place, problem in enumerate(suite.problems)} if suite else {}
     opening = None if own_answers else find_opening(logs, told=opens_thoughts, model=model)
     return Joined(
@@ -245,7 +247,7 @@ def _without_repeats(logs: Sequence[Log], placed: Sequence[_Placed]) -> list[_Pl
     Raises:
         UserError: one name stands for two contents.
     """
-    named: dict[tuple[str, str], Entry] = {}
+    named: dict[tuple[str, str], _Placed] = {}
     timed: dict[tuple[str, tuple[object, ...]], int] = {}
     contents = [_contents(placed, number) for number in range(len(logs))]
     repeated = [_repeated_problems(contents, number) for number in range(len(logs))]
@@ -253,7 +255,7 @@ def _without_repeats(logs: Sequence[Log], placed: Sequence[_Placed]) -> list[_Pl
     def is_new(one: _Placed) -> bool:
         entry = one.entry
         if entry.uid:
-            return _is_first(entry, named.setdefault((one.problem_id, entry.uid), entry))
+            return _is_first(one, named.setdefault((one.problem_id, entry.uid), one))
         # Within one file equal times are chance: only another file can have the same sample again.
         if entry.seconds is not None:
             return timed.setdefault((one.problem_id, entry.content), one.log) == one.log
@@ -262,15 +264,15 @@ def _without_repeats(logs: Sequence[Log], placed: Sequence[_Placed]) -> list[_Pl
     return [one for one in placed if is_new(one)]
 
 
-def _is_first(entry: Entry, first: Entry) -> bool:
+def _is_first(one: _Placed, first: _Placed) -> bool:
     """Return whether an entry is the first of its name; a later one must be the same."""
-    if entry is not first and entry.content != first.content:
+    if one is not first and one.entry.content != first.entry.content:
         raise UserError(
-            f"{entry.where}: a sample that stands twice must be the same both times",
-            value=f"sample {entry.uid} of problem {entry.problem_id}, which {first.where} has otherwise",
-            cure="leave one of the files out",
+            f"{one.entry.where}: a sample that stands twice must be the same both times",
+            value=f"sample {one.entry.uid} of problem {one.problem_id}, which {first.entry.where} has otherwise",
+            cure="delete one of the two" if one.log == first.log else "leave one of the files out",
         )
-    return entry is first
+    return one is first
 
 
 def _contents(placed: Sequence[_Placed], log: int) -> dict[str, list[tuple[object, ...]]]:
@@ -357,18 +359,23 @@ def _count_missing(
     return {name: number for name, number in counts.items() if number}
 
 
+def _describe_failed(logs: Sequence[Log]) -> list[str]:
+    return [
+        f"{log.path}: {counted(len(log.failed), 'request')} ended in an error or without an answer and "
+        f"{agree(len(log.failed), 'has', 'have')} no sample, first {log.failed[0]}"
+        for log in logs
+        if log.failed
+    ]
+
+
 def _describe(logs: Sequence[Log], repeats: int, problems: int, suite: Suite | None) -> list[str]:
-    sentences = []
-    for log in logs:
-        if log.failed:
-            sentences.append(
-                f"{log.path}: {len(log.failed)} requests ended in an error and have no sample, first {log.failed[0]}"
-            )
+    sentences = [*_describe_failed(logs), *(words for log in logs for words in log.words)]
     if repeats:
-        sentences.append(f"{repeats} samples stand in two files and were taken once")
-    if suite and problems < len(suite.problems):
+        word = agree(repeats, "sample stands twice and was", "samples stand twice and were")
+        sentences.append(f"{repeats} {word} taken once")
+    if suite and (left := len(suite.problems) - problems):
         sentences.append(
-            f"{len(suite.problems) - problems} of {len(suite.problems)} problems of {suite.name} have no sample, and "
-            "are left out"
+            f"{left} of {counted(len(suite.problems), 'problem')} of {suite.name} {agree(left, 'has', 'have')} no "
+            f"sample, and {agree(left, 'is', 'are')} left out"
         )
     return sentences

@@ -8,7 +8,6 @@ names of files.
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from mathlete.logs.entries import (
     Entry,
@@ -34,7 +33,7 @@ def is_nemo(row: LogRow) -> bool:
     return "generation" in row and ("expected_answer" in row or "problem" in row)
 
 
-def nemo_facts(row: LogRow, path: Path) -> Facts:
+def nemo_facts(row: LogRow) -> Facts:
     """Return the task; nothing of the model or its settings is in these files."""
     return Facts(task=as_text(row.get("dataset")))
 

@@ -1,34 +1,32 @@
 """Reading one log: its content shows its layout, and columns may be named for what the layout does not say."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from mathlete.corpus import read_rows
-from mathlete.errors import UserError, nearest, split_pairs
+from mathlete.errors import UserError
+from mathlete.logs.columns import NamedColumns
 from mathlete.logs.entries import (
-    STATEMENTS,
     Entry,
     Facts,
     Log,
     LogRow,
     Place,
     RowReader,
-    as_count,
-    as_finish,
-    as_gold,
-    as_number,
     as_text,
-    dig,
+    find_statement,
+    sampling_of,
 )
 from mathlete.logs.harness import (
     harness_facts,
+    harness_file_facts,
     is_harness,
     is_lighteval,
     lighteval_facts,
+    lighteval_file_facts,
     read_harness,
     read_lighteval,
 )
@@ -44,15 +42,18 @@ class Layout:
 
     words: str
     recognise: Callable[[LogRow], bool]
-    facts: Callable[[LogRow, Path], Facts]
+    facts: Callable[[LogRow], Facts]
+    """What a row says; all rows of a file must say the same."""
     read: RowReader
+    file_facts: Callable[[Path], Facts] = lambda path: Facts()
+    """What the file's name, or what stands beside it, says."""
 
 
 LAYOUTS = {
     "openai": Layout(
-        words="responses of OpenAI's API (choices), or a batch's output (custom_id, response)",
+        words="responses of OpenAI's API (choices, output), or a batch's output (custom_id, response)",
         recognise=is_response,
-        facts=lambda row, path: response_facts(row),
+        facts=response_facts,
         read=read_response,
     ),
     "lm-eval": Layout(
@@ -60,12 +61,14 @@ LAYOUTS = {
         recognise=is_harness,
         facts=harness_facts,
         read=read_harness,
+        file_facts=harness_file_facts,
     ),
     "lighteval": Layout(
         words="details of lighteval (doc, model_response)",
         recognise=is_lighteval,
         facts=lighteval_facts,
         read=read_lighteval,
+        file_facts=lighteval_file_facts,
     ),
     "nemo-skills": Layout(
         words="generations of NeMo-Skills (generation, expected_answer)",
@@ -75,46 +78,14 @@ LAYOUTS = {
     ),
 }
 """Logs that are tables. A log of Inspect is a zip or one JSON object, and a run of this project a folder."""
-COLUMNS: dict[str, Callable[[Any], object]] = {
-    "problem_id": as_text,
-    "statement": as_text,
-    "gold": as_gold,
-    "subset": as_text,
-    "text": lambda value: value if isinstance(value, str) else None,
-    "answer": as_text,
-    "tokens": as_count,
-    "seconds": as_number,
-    "finish": as_finish,
-    "logprob_mean": lambda value: value if isinstance(value, float) else None,
-    "seed": as_count,
-    "index": as_count,
-}
-"""{what `--columns` may name: how its cell is read}."""
-_OF_SAMPLE = ("text", "answer", "tokens", "seconds", "finish", "logprob_mean", "seed")
-"""What differs between the samples of a problem, and so may be a list of as many."""
-
-
-def parse_columns(words: Sequence[str]) -> dict[str, str]:
-    """Return {name: column} of words like problem_id=doc.id.
-
-    >>> parse_columns(["problem_id=doc.id", "text=resps.0.0"])
-    {'problem_id': 'doc.id', 'text': 'resps.0.0'}
-
-    Raises:
-        UserError: another form, or a name that is not one of COLUMNS or stands twice.
-    """
-    pairs = split_pairs(words, rule="--columns must be NAME=COLUMN", cure="write it as in --columns gold=answer")
-    for name in pairs:
-        if name not in COLUMNS:
-            raise UserError("--columns must name what a sample has", value=name, cure=nearest(name, [*COLUMNS]))
-    return pairs
 
 
 def read_log(path: Path, columns: Mapping[str, str]) -> Log:
     """Read the samples of one file.
 
     Raises:
-        UserError: no such file, no known layout and no columns for it, or a row that cannot be read.
+        UserError: no such file, no known layout and no columns for it, a row that cannot be read, rows of several
+            models or settings, or a named column that holds something else.
     """
     if not path.is_file():
         raise UserError("a log that is imported must be a file, or a run's folder", value=str(path), cure="check it")
@@ -122,20 +93,22 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
         header, rows = read_inspect_rows(path)
         with _explain_layout(str(path), "inspect", "a log"):
             facts = inspect_facts(header)
-        return _collect(path, "inspect", facts, rows, read_inspect, columns)
+        # Of an Inspect log the header speaks for all samples.
+        inspect = Layout(words="", recognise=bool, facts=lambda row: facts, read=read_inspect)
+        return _collect(path, "inspect", inspect, rows, columns)
     rows = iter(read_rows(path))
     first = next(rows, None)
     if first is None:
         raise UserError("a log must hold at least one row", value=str(path), cure="check the path")
     name = next((name for name, layout in LAYOUTS.items() if layout.recognise(first[1])), "columns")
-    if name == "columns":
-        _check_columns(first[1], columns, path)
-        return _collect(path, name, Facts(), chain([first], rows), _read_columns, columns)
-    layout = LAYOUTS[name]
-    every = chain([first], rows)
-    with _explain_layout(first[0], name, "a row"):
-        facts = layout.facts(first[1], path)
-    return _collect(path, name, facts, every, layout.read, columns)
+    if name == "columns" and not columns.keys() & {"text", "answer"}:
+        known = "; ".join([*(layout.words for layout in LAYOUTS.values()), "logs of Inspect"])
+        raise UserError(
+            f"{path} must be a log of a known layout",
+            value=f"columns {', '.join(map(str, first[1]))}",
+            cure=f"name its columns, --columns problem_id=… text=… gold=…; known layouts: {known}",
+        )
+    return _collect(path, name, LAYOUTS.get(name, _TABLE), chain([first], rows), columns)
 
 
 def _read_json(path: Path) -> object:
@@ -145,51 +118,74 @@ def _read_json(path: Path) -> object:
         raise UserError(f"{path} must be JSON ({error})", cure="copy the file again") from error
 
 
-def _check_columns(row: LogRow, columns: Mapping[str, str], path: Path) -> None:
-    if not columns.keys() & {"text", "answer"}:
-        known = "; ".join([*(layout.words for layout in LAYOUTS.values()), "logs of Inspect"])
-        raise UserError(
-            f"{path} must be a log of a known layout",
-            value=f"columns {', '.join(map(str, row))}",
-            cure=f"name its columns, --columns problem_id=… text=… gold=…; known layouts: {known}",
-        )
-    if lacking := [column for column in columns.values() if column not in row and dig(row, column) is None]:
-        raise UserError(f"{path} must have the named columns", value=lacking[0], cure=nearest(lacking[0], [*row]))
-
-
-def _read_columns(row: LogRow, place: Place) -> Iterator[Entry]:
+def _read_table(row: LogRow, place: Place) -> Iterator[Entry]:
     """Yield a row of a table whose columns are all named; a statement may stand where it usually does."""
-    statement = next((text for name in STATEMENTS if isinstance(text := row.get(name), str) and text.strip()), None)
-    yield Entry(where=place.where, statement=statement)
+    yield Entry(where=place.where, statement=find_statement(row))
+
+
+_TABLE = Layout(
+    words="a table",
+    recognise=bool,
+    facts=lambda row: Facts(model=as_text(row.get("model")), sampling=sampling_of(row)),
+    read=_read_table,
+)
+
+
+class _Agreed:
+    """What the rows of a file say of their model and settings: one run's."""
+
+    def __init__(self, facts: Facts, where: str) -> None:
+        self.facts = Facts(task=facts.task)
+        self._told: dict[str, str] = {}
+        self.add(facts, where)
+
+    def add(self, facts: Facts, where: str) -> None:
+        """Take what a row says.
+
+        Raises:
+            UserError: an earlier row says otherwise.
+        """
+        known = {"model": self.facts.model, **self.facts.sampling}
+        said = {"model": facts.model, **facts.sampling}
+        new = [name for name, value in said.items() if value is not None and known.get(name) != value]
+        for name in new:
+            if name in self._told:
+                raise UserError(
+                    f"the rows of a file must be of one run, with the same {name}",
+                    value=f"{known[name]} in {self._told[name]} and {said[name]} in {where}",
+                    cure="put the rows of each run into a file of their own and import them one by one; "
+                    "`python -m eval compare` puts the runs side by side",
+                )
+            self._told[name] = where
+        if new or not self.facts.task:
+            self.facts = Facts(
+                model=self.facts.model or facts.model,
+                task=self.facts.task or facts.task,
+                sampling={**self.facts.sampling, **facts.sampling},
+            )
 
 
 def _collect(
-    path: Path,
-    layout: str,
-    facts: Facts,
-    rows: Iterator[tuple[str, LogRow]],
-    read: RowReader,
-    columns: Mapping[str, str],
+    path: Path, name: str, layout: Layout, rows: Iterator[tuple[str, LogRow]], columns: Mapping[str, str]
 ) -> Log:
     entries: list[Entry] = []
     failed: list[str] = []
+    agreed, named = _Agreed(layout.file_facts(path), str(path)), NamedColumns(columns)
     kept: object = None
     for where, row in rows:
         # The harness writes every row once for each of its filters; the samples are the same ones.
-        if layout == "lm-eval":
+        if name == "lm-eval":
             kept = row.get("filter") if kept is None else kept
             if row.get("filter") != kept:
                 continue
-        samples = _read_row(row, read, Place(path=path, where=where, facts=facts), layout)
-        entries += [one for entry in samples for one in _with_columns(entry, row, columns, where=where)]
+        with _explain_layout(where, name, "a row"):
+            agreed.add(layout.facts(row), where)
+            samples = [*layout.read(row, Place(path=path, where=where, facts=agreed.facts))]
+        samples = [one for entry in samples for one in named.complete(entry, row)]
+        entries += samples
         failed += [] if samples else [where]
-    return Log(path=path, layout=layout, facts=facts, entries=entries, failed=failed)
-
-
-def _read_row(row: LogRow, read: RowReader, place: Place, layout: str) -> list[Entry]:
-    """Return the samples in a row; one that is not as its layout's tool writes it is a mistake of the file."""
-    with _explain_layout(place.where, layout, "a row"):
-        return [*read(row, place)]
+    words = named.describe(path) if entries else []
+    return Log(path=path, layout=name, facts=agreed.facts, entries=entries, failed=failed, words=words)
 
 
 @contextmanager
@@ -202,24 +198,3 @@ def _explain_layout(where: str, layout: str, what: str) -> Iterator[None]:
             value=f"{type(error).__name__}: {error}",
             cure="mend or delete the row, or write it as a table and name its columns, --columns problem_id=… text=…",
         ) from error
-
-
-def _with_columns(entry: Entry, row: LogRow, columns: Mapping[str, str], *, where: str) -> list[Entry]:
-    """Return the entry with what the named columns say; where a cell is a list, it is a sample for each member."""
-    cells = {name: dig(row, column) for name, column in columns.items()}
-    lists = {name: cell for name, cell in cells.items() if isinstance(cell, list) and name in _OF_SAMPLE}
-    if not lists:
-        return [_with_cells(entry, cells)]
-    lengths = {name: len(cell) for name, cell in lists.items()}
-    if len({*lengths.values()}) > 1:
-        raise UserError(f"{where}: lists of samples must be of one length", value=lengths, cure="mend the row")
-    count = len(next(iter(lists.values())))
-    members = [{**cells, **{name: cell[number] for name, cell in lists.items()}} for number in range(count)]
-    return [replace(_with_cells(entry, one), index=number) for number, one in enumerate(members)]
-
-
-def _with_cells(entry: Entry, cells: Mapping[str, object]) -> Entry:
-    given: dict[str, Any] = {name: COLUMNS[name](cell) for name, cell in cells.items()}
-    if "subset" in given:
-        given["subset"] = given["subset"] or ""
-    return replace(entry, **given) if given else entry

@@ -1,9 +1,11 @@
 """Responses of OpenAI's API, as vLLM and others give them: one body a line, or the lines of a batch's output.
 
-Layouts: OpenAI's `chat.completion` and `text_completion` objects and the batch API's output file, which
-`vllm run-batch` writes too (vLLM 0.32, entrypoints/launchers/run_batch.py, `BatchRequestOutput`: id, custom_id,
-response {status_code, request_id, body}, error). A reasoning model's thoughts are in `reasoning_content`, in newer
-servers in `reasoning`. A response says neither what was asked nor how long it took.
+Layouts: OpenAI's `chat.completion` and `text_completion` objects, the `response` object of its Responses API (output:
+items of type message and reasoning with their parts; status, incomplete_details, usage.output_tokens) and the batch
+API's output file, which `vllm run-batch` writes too (vLLM 0.32, entrypoints/launchers/run_batch.py,
+`BatchRequestOutput`: id, custom_id, response {status_code, request_id, body}, error). A reasoning model's thoughts are
+in `reasoning_content`, in newer servers in `reasoning`. A response says neither what was asked nor how long it took;
+one of the Responses API repeats the settings.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,16 +27,22 @@ from mathlete.logs.entries import (
 )
 from mathlete.sampling import Sample
 
+_FAILED = ("failed", "cancelled", "queued", "in_progress")
+"""Of a response's status those that have no answer."""
+
 
 def is_response(row: LogRow) -> bool:
     """Return whether a row is a response, or a line of a batch's output."""
-    return isinstance(row.get("choices"), list) or ("custom_id" in row and ("response" in row or "error" in row))
+    return _is_body(row) or ("custom_id" in row and ("response" in row or "error" in row))
 
 
 def response_facts(row: LogRow) -> Facts:
-    """Return the model's name; settings only where the row holds the request beside the response."""
+    """Return the model's name; settings where a response repeats them or the row holds the request beside it."""
     body = _body(row) or row
-    return Facts(model=as_text(body.get("model")), sampling=sampling_of(row.get("request")))
+    sampling = sampling_of(body, max_tokens="max_output_tokens") if "output" in body else {}
+    for cap in ("max_output_tokens", "max_completion_tokens", "max_tokens"):
+        sampling |= sampling_of(row.get("request"), max_tokens=cap)
+    return Facts(model=as_text(body.get("model")), sampling=sampling)
 
 
 def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
@@ -68,13 +76,35 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
         )
 
 
+def _is_body(value: object) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return isinstance(value.get("choices"), list) or (value.get("object") == "response" and "output" in value)
+
+
 def _body(row: LogRow) -> LogRow | None:
-    """Return the response itself; None where the request failed."""
-    if isinstance(row.get("choices"), list):
-        return row
-    body = dig(row, "response.body")
-    good = isinstance(body, Mapping) and isinstance(body.get("choices"), list) and not row.get("error")
-    return body if good else None
+    """Return the response itself, with choices; None where the request failed."""
+    body = row if _is_body(row) else dig(row, "response.body")
+    if not _is_body(body) or row.get("error") or body.get("status") in _FAILED:
+        return None
+    return body if isinstance(body.get("choices"), list) else _as_chat(body)
+
+
+def _as_chat(body: LogRow) -> LogRow:
+    """Return a response of the Responses API in the words of a chat's, with its settings."""
+    items = body["output"] or ()
+    said, thought = (
+        [part for item in items if item.get("type") == kind for part in item.get("content") or ()]
+        for kind in ("message", "reasoning")
+    )
+    logprobs = [token for part in said for token in part.get("logprobs") or ()]
+    message = {
+        "content": "".join(part["text"] for part in said if part.get("type") == "output_text") or None,
+        "reasoning_content": "\n".join(part["text"] for part in thought),
+    }
+    finish = dig(body, "incomplete_details.reason") or body.get("status")
+    choice = {"message": message, "finish_reason": finish, "logprobs": {"content": logprobs} if logprobs else None}
+    return {**body, "choices": [choice], "usage": {"completion_tokens": dig(body, "usage.output_tokens")}}
 
 
 def _logprobs(choice: LogRow) -> list[object]:

@@ -1,0 +1,132 @@
+"""Columns that `--columns` names: how a cell is read, and what is said of a column that holds something else."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mathlete.errors import UserError, nearest, split_pairs
+from mathlete.logs.entries import (
+    Entry,
+    LogRow,
+    as_count,
+    as_finish,
+    as_gold,
+    as_logprob,
+    as_number,
+    as_seed,
+    as_text,
+    dig,
+)
+
+COLUMNS: dict[str, Callable[[Any], object]] = {
+    "problem_id": as_text,
+    "statement": as_text,
+    "gold": as_gold,
+    "subset": as_text,
+    "text": lambda value: value if isinstance(value, str) else None,
+    "answer": as_text,
+    "tokens": as_count,
+    "seconds": as_number,
+    "finish": as_finish,
+    "logprob_mean": as_logprob,
+    "seed": as_seed,
+    "index": as_count,
+}
+"""{what `--columns` may name: how its cell is read}."""
+_HOLDS = {
+    **dict.fromkeys(("tokens", "seed", "index"), "whole numbers of 0 or more"),
+    "seconds": "numbers of 0 or more",
+    "logprob_mean": "log-probabilities, which are at most 0",
+}
+"""{a name: what its column must hold, where that is no text}."""
+_OF_SAMPLE = ("text", "answer", "tokens", "seconds", "finish", "logprob_mean", "seed")
+"""What differs between the samples of a problem, and so may be a list of as many."""
+
+
+def parse_columns(words: Sequence[str]) -> dict[str, str]:
+    """Return {name: column} of words like problem_id=doc.id.
+
+    >>> parse_columns(["problem_id=doc.id", "text=resps.0.0"])
+    {'problem_id': 'doc.id', 'text': 'resps.0.0'}
+
+    Raises:
+        UserError: another form, or a name that is not one of COLUMNS or stands twice.
+    """
+    pairs = split_pairs(words, rule="--columns must be NAME=COLUMN", cure="write it as in --columns gold=answer")
+    for name in pairs:
+        if name not in COLUMNS:
+            raise UserError("--columns must name what a sample has", value=name, cure=nearest(name, [*COLUMNS]))
+    return pairs
+
+
+class NamedColumns:
+    """The columns that are named for one file, and what its cells turned out to hold."""
+
+    def __init__(self, columns: Mapping[str, str]) -> None:
+        self._columns = columns
+        self._known: list[str] = []
+        self._present: set[str] = set()
+        self._read: Counter[str] = Counter()
+        self._unread: Counter[str] = Counter()
+        self._first: dict[str, str] = {}
+
+    def complete(self, entry: Entry, row: LogRow) -> list[Entry]:
+        """Return the entry with what its row's cells say; where a cell is a list, one for each member.
+
+        Raises:
+            UserError: lists of several lengths.
+        """
+        if not self._columns:
+            return [entry]
+        self._known = self._known or [*map(str, row)]
+        cells = {name: dig(row, column) for name, column in self._columns.items()}
+        self._present.update(name for name in cells if cells[name] is not None or self._columns[name] in row)
+        lists = {name: cell for name, cell in cells.items() if isinstance(cell, list) and name in _OF_SAMPLE}
+        if not lists:
+            return [self._with_cells(entry, cells)]
+        lengths = {name: len(cell) for name, cell in lists.items()}
+        if len({*lengths.values()}) > 1:
+            raise UserError(
+                f"{entry.where}: lists of samples must be of one length", value=lengths, cure="mend the row"
+            )
+        count = len(next(iter(lists.values())))
+        members = [{**cells, **{name: cell[number] for name, cell in lists.items()}} for number in range(count)]
+        return [replace(self._with_cells(entry, one), index=number) for number, one in enumerate(members)]
+
+    def describe(self, path: Path) -> list[str]:
+        """Return sentences on the cells that say nothing; empty ones beside others need none.
+
+        Raises:
+            UserError: no row has a column, or all that it holds is something else.
+        """
+        sentences = []
+        for name, column in self._columns.items():
+            holds = _HOLDS.get(name, "texts")
+            if name not in self._present:
+                cure = nearest(column, self._known)
+                raise UserError(f"{path} must have the named columns", value=column, cure=cure)
+            if self._read[name]:
+                if unread := self._unread[name]:
+                    words = f"{path}: cells of {column} that hold no {name}, and count as missing: {unread}"
+                    sentences.append(f"{words}, first {self._first[name]}")
+            elif self._unread[name]:
+                rule = f"{path}: the column {column}, named for {name}, must hold {holds}"
+                raise UserError(rule, value=self._first[name], cure=f"name another column, or leave {name} out")
+            else:
+                sentences.append(f"{path}: the column {column}, named for {name}, is empty")
+        return sentences
+
+    def _with_cells(self, entry: Entry, cells: Mapping[str, object]) -> Entry:
+        given: dict[str, Any] = {}
+        for name, cell in cells.items():
+            given[name] = COLUMNS[name](cell)
+            if given[name] is not None:
+                self._read[name] += 1
+            elif not (cell is None or cell == [] or (isinstance(cell, str) and not cell.strip())):
+                self._unread[name] += 1
+                self._first.setdefault(name, f"{cell!r:.40} in {entry.where}")
+        if "subset" in given:
+            given["subset"] = given["subset"] or ""
+        return replace(entry, **given)
