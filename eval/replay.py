@@ -45,7 +45,8 @@ class PolicyWords:
     """Stopping rules."""
     vote: tuple[str, ...] = ("majority",)
     """Votes: majority, logprob, tail, length, strength, or all. On the pocket model's recording length and strength do
-    not beat majority at 95% with n = 4, 8, 16; logprob and tail do with n = 4 and 8, but not with 16."""
+    not beat majority at 95% with n = 4, 8, 16; logprob and tail do with n = 4 and 8, but not with 16. On the real one
+    logprob and tail do with n = 4, and length does not; with n = 8 too few problems differ to say."""
     harvest: tuple[float, ...] = (0.0,)
     """Weights of the answers that cut samples were made to give (`python -m eval SUITE --harvest`), 0 to 1; 0: none."""
     budget: tuple[str, ...] = ("none",)
@@ -104,8 +105,8 @@ class ReplaySettings:
     """Which recorded samples, which policies, which submissions."""
 
     runs: Annotated[tyro.conf.Positional[tuple[Path, ...]], tyro.conf.arg(metavar="RUN")]
-    """Folders with problems.jsonl and samples.jsonl, or a shipped recording's name: pocket. Several of one model, with
-    different seeds, are pooled."""
+    """Folders with problems.jsonl and samples.jsonl, or a shipped recording's name: pocket, or qwen-coder-0.5b-gsm8k, a
+    real model's. Several of one model, with different seeds, are pooled."""
     policies: Annotated[PolicyWords, tyro.conf.arg(name="")] = field(default_factory=PolicyWords)
     simulation: Annotated[SimulationSettings, tyro.conf.arg(name="")] = field(default_factory=SimulationSettings)
     selection: Annotated[SelectionSettings, tyro.conf.arg(name="")] = field(default_factory=SelectionSettings)
@@ -167,7 +168,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         repair_samples((*settings.folders, *settings.others), say=out.print)
     every = (*settings.folders, *settings.others)
     if not settings.runs:
-        cure = "name folders that `python -m eval` wrote, or pocket, a recording that ships"
+        cure = "name folders that `python -m eval` wrote, or a recording that ships: pocket, qwen-coder-0.5b-gsm8k"
         raise UserError("a replay is of one run or more", value="none", cure=cure)
     if missing := [str(folder) for folder in every if not folder.is_dir()]:
         raise UserError("a run that is replayed must be a folder", value=", ".join(missing), cure="check the path")
@@ -330,6 +331,6 @@ REPLAY_COMMAND = Command(
     help="Tries policies on recorded samples: expected score with intervals, P(overrun), samples and seconds spent.\n\n"
     "Examples:\n\npython -m eval replay runs/base\n\n"
     "python -m eval replay runs/base --n 8 16 --stop none beta95+exact --budget 18000 18000:free\n\n"
-    "python -m eval replay runs/base --stop none --vote all\n\n"
+    "python -m eval replay qwen-coder-0.5b-gsm8k --stop none --vote all\n\n"
     "python -m eval replay runs/base --stop none exact --select 5 --versus runs/tuned",
 )

@@ -6,11 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mathlete.command.command_line import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.replay import Choice
+from mathlete.replay.simulation import Wall
 from mathlete.sampling import SamplingConfig
 from mathlete.shipped import data_folder
 from submit.building import LEADING_FLAGS, build_defaults
@@ -104,13 +107,30 @@ def test_a_file_that_is_no_choice_is_named(workdir: Path, text: str) -> None:
         Choice.read(file)
 
 
-@pytest.mark.parametrize("words", ["18001", "none", "9000:1:2:3:4", "x"])
+@pytest.mark.parametrize("words", ["18001", "9000:free", "9000:1:2:3:4", "x"])
 def test_the_notebook_keeps_to_the_competitions_clock(words: str) -> None:
     with pytest.raises(UserError, match=r"budget"):
         KernelConfig().with_budget(words)
 
 
-def test_without_a_reserve_the_competitions_stays() -> None:
+@given(st.integers(60, 17_400), st.booleans())
+def test_a_replayed_clock_is_the_notebooks_second_by_second(wall_s: int, shared: bool) -> None:
     rules = KernelConfig()
-    assert rules.with_budget("") is rules
-    assert rules.with_budget("9000").clock.reserve_s == rules.clock.reserve_s > 0
+    wall = Wall.parse(f"{wall_s}:{wall_s / 100}:{wall_s / 10}" if shared else str(wall_s), questions=rules.problems)
+    assert wall is not None
+    clock = rules.with_budget(wall.words).clock
+    assert (clock.wall_s, clock.question_min_s, clock.question_max_s, clock.reserve_s) == pytest.approx(
+        (wall.wall_s, wall.floor_s, wall.ceiling_s, wall.reserve_s)
+    )
+
+
+@pytest.mark.parametrize(("words", "kept_s"), [("18000", 600), ("17700", 300), ("17400", 0), ("18000:300:900:60", 60)])
+def test_what_the_rules_keep_back_is_of_the_whole_clock(words: str, kept_s: float) -> None:
+    assert KernelConfig().with_budget(words).clock.reserve_s == kept_s
+
+
+@pytest.mark.parametrize("words", ["", "none"])
+def test_no_clock_of_ones_own_is_the_competitions(words: str) -> None:
+    rules = KernelConfig()
+    assert rules.with_budget(words) is rules
+    assert rules.clock.reserve_s > 0

@@ -70,7 +70,7 @@ class Solving:
     n: int = 8
     """Number of samples drawn for each problem."""
     budget: str = ""
-    """The clock, SECONDS[:FLOOR:CEILING[:RESERVE]] as for `python -m eval replay`; default: the competition's."""
+    """The clock, as for `python -m eval replay`: SECONDS[:FLOOR:CEILING[:RESERVE]]; default, and none: the rules'."""
     policy_file: Path | None = None
     """Take policy, n, budget and sampling from this file of `python -m eval replay --write-policy`; flags go first."""
     harvest: float = 0.0
@@ -94,7 +94,7 @@ class Solving:
             self,
             policy=choice.policy,
             n=choice.n,
-            budget="" if choice.budget == "none" else choice.budget,
+            budget=choice.budget,
             harvest=choice.harvest,
             sampling=choice.sample(self.sampling),
         )

@@ -132,23 +132,26 @@ class KernelConfig:
         )
 
     def with_budget(self, words: str) -> "KernelConfig":
-        """Return the settings with the clock of a `--budget` word; "" is the competition's.
+        """Return the settings with the clock of a `--budget` word; "" and none are the competition's.
 
-        Without a RESERVE the competition's stays.
+        Without RESERVE the seconds that the rules keep back are those of the competition's whole clock: a clock that
+        leaves as many of it is taken as it is, so that it gives the questions what it gave them in a replay.
 
         Raises:
             UserError: words that are no budget, or a clock longer than the competition's.
         """
-        if not words:
+        budget = BudgetSettings.parse(words or "none", questions=self.problems)
+        if budget is None:
             return self
         rules = self.competition.notebook
-        budget = BudgetSettings.parse(words, questions=self.problems, reserve_s=rules.reserve_s)
-        if budget is None or budget.wall_s > rules.wall_s:
+        if budget.wall_s > rules.wall_s:
             raise UserError(
                 f"--budget must keep within the competition's {rules.wall_s} s",
                 value=words,
                 cure="leave it out for the competition's clock",
             )
+        kept_s = max(0.0, rules.reserve_s - (rules.wall_s - budget.wall_s))
+        budget = BudgetSettings.parse(words, questions=self.problems, reserve_s=kept_s) or budget
         clock = replace(
             self.clock,
             wall_s=budget.wall_s,

@@ -57,7 +57,7 @@ class BudgetSettings:
             raise UserError(
                 f"{most} questions with {self.floor_s:g} s each must fit into the wall less the reserve",
                 value=f"{self.wall_s - self.reserve_s:g} s",
-                cure="lower the floor or raise the wall",
+                cure="lower FLOOR or RESERVE of --budget SECONDS:FLOOR:CEILING:RESERVE, or raise SECONDS",
             )
 
     def to_come(self, *, served: int) -> int:
@@ -121,7 +121,9 @@ class BudgetSettings:
             raise UserError(
                 "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]], with SECONDS above 0",
                 value=repr(words),
-                cure="write --budget 18000 for five hours",
+                cure="leave :free out, which only the replay has: it shares nothing"
+                if words.endswith(":free")
+                else "write --budget 18000 for five hours",
             )
         wall_s, *shares = numbers
         settings = cls.share_evenly(wall_s=wall_s, questions=questions)
