@@ -12,6 +12,7 @@ from mathlete.gates import GateOutcome, require_passed
 from mathlete.mistakes import require_address_space
 from mathlete.prompts import SavedPrompt
 from mathlete.solve import Policy
+from mathlete.text import counted
 
 _SUMMARY = (
     *("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k"),
@@ -43,7 +44,9 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     suite = settings.load_problems()
     out.print(reason)
     if suite.origin:
-        out.print(f"suite {suite.name}: {len(suite.problems)} problems, sha256 {suite.sha256[:12]}; {suite.origin}")
+        out.print(
+            f"suite {suite.name}: {counted(len(suite.problems), 'problem')}, sha256 {suite.sha256[:12]}; {suite.origin}"
+        )
     budget = settings.solving.to_budget(questions=len(suite.problems))
     evaluation = Evaluation(
         suite=suite,

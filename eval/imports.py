@@ -13,6 +13,7 @@ from eval.run import SCORES, write_run_report
 from mathlete.command import Command, busy, console
 from mathlete.errors import UserError, require
 from mathlete.runs import REPORT, Leftovers, run_step
+from mathlete.text import counted
 
 _SUMMARY = ("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k",
             "maj_at_k_interval", "unanswered", "unknown", "tokens", "fallbacks")  # fmt: skip
@@ -117,7 +118,7 @@ def write_imported(folder: Path, settings: ImportSettings, *, say: Callable[[str
     with busy("logs read"):
         logs = [read_own_run(file) if file.is_dir() else read_log(file, columns) for file in settings.files]
     for log in logs:
-        say(f"{log.path}: {log.layout}, {len(log.entries)} samples")
+        say(f"{log.path}: {log.layout}, {counted(len(log.entries), 'sample')}")
     joined = join_logs(
         logs,
         suite=suite,

@@ -17,6 +17,7 @@ from mathlete.folders import require_result_file
 from mathlete.gates import GateOutcome, require_passed
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
 from mathlete.shipped import find_recording
+from mathlete.text import agree
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -197,16 +198,19 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
 
 
 def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> None:
-    """Print the command that builds the policy with the highest score; write that into the file that was asked for.
+    """Print the command that builds the best policy (`Choice.best`); write that into the file that was asked for.
 
     Raises:
         UserError: a file was asked for, and no policy is one that a notebook can have.
     """
     from mathlete.replay import Choice
 
-    file, wall = settings.write_policy, [one.wall for one in result.outcomes]
-    # No notebook has a clock without allowances: with no other there is nothing to build.
-    if file is None and all(one is not None and one.floor_s is None for one in wall):
+    file, possible = settings.write_policy, Choice.list_possible(result.outcomes)
+    unshown = [one for one in possible if not one.is_shown]
+    if file is None and not possible:
+        return
+    if file is None and unshown == possible:
+        out.print("nothing to hand in: no vote that was tried is shown to beat majority; try --vote majority too")
         return
     capped = bool(settings.policies.max_tokens)
     choice = Choice.best(
@@ -223,7 +227,10 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
         how = f"--policy-file {shlex.quote(str(file))}"
         if not choice.sampling:
             out.print("the recordings do not say how their samples were drawn, or differ: no sampling words go with it")
-    out.print("to hand in the policy with the highest score:", markup=False)
+    of = ", of majority's and those whose vote is shown to beat it" if unshown else ""
+    if unshown == possible:
+        of = ", whose vote is not shown to beat majority; --vote majority tries that too"
+    out.print(f"to hand in the policy with the highest score{of}:", markup=False)
     # In one line, however narrow the terminal: it is to be pasted.
     out.print(f"python -m submit build --model {find_model_of(settings.folders)} {how}", markup=False, soft_wrap=True)
 
@@ -265,7 +272,8 @@ def choose_votes(words: tuple[str, ...], pools: "Sequence[Pool]", *, say: Callab
         return words
     votes = tuple(vote for vote in Policy.known_votes() if all(vote in list_recorded_votes(pool) for pool in pools))
     if left_out := [vote for vote in Policy.known_votes() if vote not in votes]:
-        say(f"not recorded, and so not tried: what the votes {', '.join(left_out)} weigh samples by")
+        word = agree(len(left_out), f"vote {left_out[0]} weighs", f"votes {', '.join(left_out)} weigh")
+        say(f"not recorded, and so not tried: what the {word} samples by")
     return votes
 
 

@@ -283,8 +283,7 @@ def test_a_model_that_cannot_do_it_is_said_to_be_so(suite: Path, evaluate: Comma
     write_problems(suite, [Problem(id="1", statement="Prove the Riemann hypothesis.", gold="proved")])
     shown = " ".join(evaluate(suite, "--model", "pocket", "--n", 2, "--sampling.max-tokens", 4).stdout.split())
     assert (
-        "0 of 2 samples right; 2 ended without an answer; 2 were cut at 4 tokens; 1 of 1 problems have no answer"
-        in shown
+        "0 of 2 samples right; 2 ended without an answer; 2 were cut at 4 tokens; 1 of 1 problem has no answer" in shown
     )
     assert "This score says nothing but that the model cannot do these problems" in shown
 

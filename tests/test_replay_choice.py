@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from mathlete.command.command_line import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
+from mathlete.metrics import Interval
 from mathlete.replay import Choice
+from mathlete.replay.outcomes import Cost, Outcome, Score
 from mathlete.replay.simulation import Wall
 from mathlete.sampling import SamplingConfig
 from mathlete.shipped import data_folder
@@ -88,6 +90,49 @@ def test_a_clock_without_allowances_is_not_handed_on(evaluate: CommandLine) -> N
     refused = evaluate("replay", "pocket", "--simulations", 100, *words).refusal
     assert "a policy to hand on needs a clock with allowances" in refused
     assert not Path("policy.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("tried", "chosen"),
+    [
+        ([("majority", 0, 0, 5.0, 0), ("length", -1, 40, 5.5, 0)], "majority"),
+        ([("majority", 0, 0, 5.0, 0), ("length", 0.1, 9, 5.5, 0)], "majority"),
+        ([("majority", 0, 0, 5.0, 0), ("length", 0.1, 10, 5.5, 0)], "length"),
+        ([("majority", 0, 0, 5.0, 0), ("tail", 0.1, 40, 5.2, 0), ("length", -1, 40, 5.5, 0)], "tail"),
+        ([("majority", 0, 0, 5.0, 0), ("majority", -1, 40, 5.5, 0.5)], "majority"),
+        ([("majority", 0, 0, 5.0, 0), ("majority", 0.1, 40, 5.5, 0.5)], "majority --harvest 0.5"),
+        ([("length", -1, 40, 5.5, 0), ("strength", -1, 40, 5.0, 0)], "length"),
+    ],
+)
+def test_a_vote_is_chosen_that_is_shown_to_beat_majority(
+    tried: list[tuple[str, float, int, float, float]], chosen: str
+) -> None:
+    def outcome(vote: str, lo: float, informative: int, score: float, harvest: float) -> Outcome:
+        of_score = Interval(value=score, lo=score, hi=score)
+        nothing = Cost(arrivals=1, wall_s=1, generated_s=1)
+        return Outcome(
+            n=2, max_tokens=9, stop="none", vote=vote, wall=None, harvest=harvest, informative=informative,
+            change=Interval(value=score - 5, lo=lo, hi=9), p_overrun=0, spent=nothing, saved=nothing, submission_s=1,
+            submission_p95_s=1, score=Score(new_set=of_score, subset=of_score, same_set=of_score, all_runs=of_score),
+        )  # fmt: skip
+
+    outcomes = [outcome(*one) for one in tried]
+    choice = Choice.best(outcomes, capped=False, questions=9, recordings=[], sampling={})
+    assert choice.words.removesuffix(" --budget none").replace(" --n 2", "") == f"--policy all/{chosen}"
+
+
+@pytest.mark.usefixtures("workdir")
+def test_a_replay_of_a_real_recording_hands_in_no_vote_that_is_not_shown(evaluate: CommandLine) -> None:
+    words = ("replay", "qwen-coder-0.5b-gsm8k", "--simulations", 100, "--n", 8, "--stop", "none")
+    shown = evaluate(*words, "--vote", "all").stdout
+    assert "what the vote strength weighs samples by" in shown
+    assert "of majority's and those whose vote is shown to beat it:" in " ".join(shown.split())
+    assert shown.splitlines()[-1].endswith(" --policy all/majority --n 8")
+    alone = evaluate(*words, "--vote", "length").stdout
+    assert "nothing to hand in: no vote that was tried is shown to beat majority" in " ".join(alone.split())
+    assert "submit build" not in alone
+    refused = evaluate(*words, "--vote", "strength").refusal
+    assert "only where every sample's text was recorded" in refused
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,22 @@
 """Votes in the replay: each against the majority of the same samples, and what may be said of it."""
 
 import random
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from mathlete.metrics import FinishOrder, Interval, describe_finish_order
 from mathlete.problems import Problem, write_problems
+from mathlete.replay.replaying import _format_span, judge_vote
+from mathlete.replay.selection import Known
 from mathlete.sampling import Sample
 from mathlete.sampling.record import SampleLog
+from mathlete.scoring.harvested import HarvestScores
+from mathlete.scoring.pairing import Comparison, Paired
+from mathlete.scoring.results import describe_scores
+from mathlete.scoring.scores import Counts, Scores
 from tests.conftest import CommandLine, sample
 
 
@@ -66,5 +75,49 @@ def test_what_help_says_of_length_holds_on_the_shipped_recording(tmp_path: Path,
     asked = ("--n", 4, "--stop", "none", "--vote", "all", "--simulations", 100, "--run", tmp_path / "replay")
     done = evaluate("replay", "pocket", *asked)
     assert "vote length: does not beat majority at 95% with n = 4" in done.stdout
-    assert "not recorded, and so not tried: what the votes strength weigh samples by" in done.stdout
+    assert "not recorded, and so not tried: what the vote strength weighs samples by" in done.stdout
     assert "length and strength do not beat majority" in " ".join(evaluate.help("replay").replace("│", "").split())
+
+
+def say_of(number: int) -> list[str]:
+    """Sentences on so many of everything."""
+    by = Interval(value=0.5, lo=-0.5, hi=1.0)
+    scores = Scores(
+        problems=number, counts=Counts(samples=number, right=number, unknown=0, unanswered=0, capped=number, tokens=9),
+        pass_at_1=1.0, pass_at_1_se=None, k=1, maj_at_k=by, pass_at={}, maj_at={}, unknown_votes=0, fallbacks=number,
+    )  # fmt: skip
+    forced = HarvestScores(
+        weight=0.5, samples=number, unfinished=0, answered=number, right=0, tokens=9, seconds=1.0, without=0.5, gain=by,
+        changed=number,
+    )  # fmt: skip
+    known = Known(
+        better="b", worse="a", difference=by, same_questions=number, at_best=0.9, new_questions=number
+    )  # fmt: skip
+    few = Paired(
+        score="pass@1", a=0.5, b=0.6, difference=by, p=0.2, better="neither", more_problems=None, differing=number
+    )
+    return [
+        judge_vote(by, problems=number),
+        describe_finish_order(FinishOrder(value=0.5, lo=0.4, hi=0.6, problems=number)),
+        describe_scores(scores, cap=" at 9 tokens", stopped=number),
+        forced.describe(),
+        known.describe(questions=9),
+        few.describe(),
+        replace(few, more_problems=number).describe(),
+        *Comparison(problems=9, left_out=number, k=1, scores=[], stopped_early=False).describe(),
+    ]
+
+
+def test_sentences_count_one_and_many() -> None:
+    ones, many = map(" · ".join, (say_of(1), say_of(2)))
+    assert not re.search(
+        r"\b1 (cut |more )?(problem|sample|submission)s|\b1 (cut )?\w+ (are|were|have|differ|stand)\b", ones
+    )
+    assert not re.search(r"\b2 (cut |more )?(problem|sample|submission)\b|\b2 (cut )?\w+ (is|was|has|differs)\b", many)
+
+
+def test_a_span_of_scores_has_a_decimal_at_most() -> None:
+    assert [_format_span(Interval(value=9, lo=lo, hi=hi)) for lo, hi in ((8.0, 17.525), (7.25, 12.0))] == [
+        "8–17.5",
+        "7.2–12",
+    ]

@@ -136,7 +136,7 @@ def test_problems_of_one_run_only_are_left_out_and_counted() -> None:
     fewer = Pool(name="", problems=both.problems[1:])
     result = compare_runs(both, fewer)
     assert (result.problems, result.left_out) == (2, 1)
-    assert "1 problems that only one of the runs has are left out" in result.describe()
+    assert "1 problem that only one of the runs has is left out" in result.describe()
 
 
 def test_an_early_stop_of_either_run_is_said() -> None:

@@ -194,7 +194,7 @@ def test_an_evaluation_says_where_its_suite_came_from(workdir: Path, evaluate: C
     done = evaluate("hmmt_feb26", *words)
     assert done.result["problems"] == 1
     assert re.search(
-        r"suite hmmt_feb26: 1 problems, sha256 [\da-f]{12}; MathArena/hmmt_feb_2026 in \S+, licence CC-BY-NC-SA-4.0",
+        r"suite hmmt_feb26: 1 problem, sha256 [\da-f]{12}; MathArena/hmmt_feb_2026 in \S+, licence CC-BY-NC-SA-4.0",
         done.stderr,
     )
 

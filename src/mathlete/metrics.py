@@ -13,6 +13,8 @@ from random import Random
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from mathlete.text import agree, counted
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -244,8 +246,8 @@ def describe_finish_order(bias: FinishOrder | None) -> str:
         return "finish order: no problem has both right and wrong answers, so no bias can be measured"
     if not bias.is_known:
         return (
-            f"finish order: too few to say: {bias.problems} problems have both right and wrong answers, and "
-            f"{INFORMATIVE} are needed"
+            f"finish order: too few to say: {counted(bias.problems or 0, 'problem')} "
+            f"{agree(bias.problems or 0, 'has', 'have')} both right and wrong answers, and {INFORMATIVE} are needed"
         )
     sign = (
         "right answers finish first: early stops, caps and deadlines gain by it here, and lose where it is reversed"

@@ -14,6 +14,7 @@ from mathlete.lost import LostLog, OnRefused, raise_refusal
 from mathlete.reasoning import closes_unopened, has_marks
 from mathlete.sampling import Sample, SampleLog
 from mathlete.solve import RealClock, Solution, solve_all, solve_in_turn
+from mathlete.text import agree
 
 SAMPLES, SPENT, LOST = "samples.jsonl", "spent.jsonl", "lost.jsonl"
 """Files of a folder: its samples, the seconds of each problem on a shared clock, and the tries that came to nothing."""
@@ -122,7 +123,9 @@ def _count_lost(lost: LostLog, solutions: Sequence[Solution], *, say: Callable[[
     keys = {(one.problem_id, one.index) for one in lost.tries}
     never = sum(name in over and index not in over[name] for name, index in keys)
     if never:
-        say(f"{never} samples stay lost: the time of their problems was over before another try ({LOST})")
+        many = f"{never} samples stay lost: the time of their problems"
+        words = agree(never, "1 sample stays lost: the time of its problem", many)
+        say(f"{words} was over before another try ({LOST})")
     return {"lost_tries": len(lost.tries), "lost_samples": never}
 
 

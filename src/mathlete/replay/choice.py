@@ -74,6 +74,9 @@ class Choice:
     ) -> Self:
         """Choose the policy with the highest expected score; of equal ones the quickest.
 
+        A vote, or a weight of forced answers, that is not shown to beat majority is chosen only where nothing else was
+        tried: the highest of several scores is high by luck too.
+
         Args:
             outcomes: what was tried. A clock without allowances is passed over: no notebook has one.
             capped: whether caps were tried.
@@ -84,14 +87,15 @@ class Choice:
         Raises:
             UserError: no policy is one that a notebook can have.
         """
-        possible = [one for one in outcomes if one.wall is None or one.wall.floor_s is not None]
+        possible = cls.list_possible(outcomes)
         if not possible:
             raise UserError(
                 "a policy to hand on needs a clock with allowances, or none",
                 value="only clocks of the form SECONDS:free",
                 cure="try --budget SECONDS or SECONDS:FLOOR:CEILING too",
             )
-        best = max(possible, key=lambda one: (round(one.score.new_set.value, 6), -one.submission_s))
+        shown = [one for one in possible if one.is_shown]
+        best = max(shown or possible, key=lambda one: (round(one.score.new_set.value, 6), -one.submission_s))
         return cls(
             policy=f"{'all' if best.stop == 'none' else best.stop}/{best.vote}",
             n=best.n,
@@ -105,6 +109,11 @@ class Choice:
             hi=best.score.new_set.hi,
             sampling=sampling,
         )
+
+    @staticmethod
+    def list_possible(outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Return those that a notebook can have: none has a clock without allowances."""
+        return [one for one in outcomes if one.wall is None or one.wall.floor_s is not None]
 
     def sample(self, usual: SamplingConfig) -> SamplingConfig:
         """Return how the notebook draws: as the recordings were, where they say it, with the cap of the choice."""

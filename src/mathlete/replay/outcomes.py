@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from mathlete.competitions import Competition
-from mathlete.metrics import Interval
+from mathlete.metrics import INFORMATIVE, Interval
 from mathlete.replay.simulation import Wall
 from mathlete.solve import Policy
 
@@ -119,6 +119,12 @@ class Outcome:
     def is_safe(self, *, questions: int) -> bool:
         """Return whether it surely loses no more than `SAFE_LOSS` of so many questions."""
         return self.change.lo >= -SAFE_LOSS * questions
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether its vote is the plain majority's, or it is shown at 95% to beat that."""
+        many = self.informative is None or self.informative >= INFORMATIVE
+        return (self.vote == "majority" and not self.harvest) or (many and self.change.lo > 0)
 
     def to_json(self, *, questions: int) -> dict[str, Any]:
         """Return the outcome in replay.json. `score`, `lo` and `hi` are against a new set of questions."""

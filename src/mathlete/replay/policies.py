@@ -22,6 +22,7 @@ from mathlete.replay.simulation import (
 from mathlete.sampling import SamplingConfig
 from mathlete.scoring import Pool
 from mathlete.solve import Policy
+from mathlete.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -93,14 +94,15 @@ def check_recorded(pool: Pool, grid: Grid, submissions: Submissions) -> None:
     uses = [
         *((f"the stopping rule {stop}", "seconds") for stop in grid.stop if stop != "none"),
         *(("a clock", "seconds") for wall in grid.walls if wall is not None),
-        *((f"{slots} slots", "seconds") for slots in (submissions.slots,) if slots is not None),
-        *((f"a cap of {cap} tokens", "tokens") for cap in grid.max_tokens if cap != uncut),
+        *((counted(slots, "slot"), "seconds") for slots in (submissions.slots,) if slots is not None),
+        *((f"a cap of {counted(cap, 'token')}", "tokens") for cap in grid.max_tokens if cap != uncut),
         *((f"the vote {vote}", _VOTES_NEED[vote]) for vote in grid.vote if vote in _VOTES_NEED),
     ]
     for use, needed in uses:
         if needed in pool.missing:
+            were = "was" if needed == "text" else "were"
             raise UserError(
-                f"{use} can be replayed only where every sample's {needed} were recorded",
+                f"{use} can be replayed only where every sample's {needed} {were} recorded",
                 value=f"a recording without {needed}, {pool.name}",
                 cure=f"leave it out, or {_CURES[needed]}",
             )

@@ -12,6 +12,7 @@ from mathlete.replay.policies import simulate_policies
 from mathlete.replay.selection import CandidateChoice, Seasons
 from mathlete.replay.simulation import Bank
 from mathlete.scoring import Pool
+from mathlete.text import agree, counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,7 +85,8 @@ class Replay:
 
         ordered = any(outcome.score.hardest_first for outcome in self.outcomes)
         table = FittingTable(
-            f"{self.recording} · score of {self.questions} questions · {self.simulations:,} submissions a policy",
+            f"{self.recording} · score of {counted(self.questions, 'question')} · "
+            f"{self.simulations:,} {agree(self.simulations, 'submission', 'submissions')} a policy",
             columns=("policy", "score", "change [95%]", "s", "verdict"),
             extra=(
                 *("new set", "P(overrun)", "arrivals", "saved", "wall s", "generated s"),
@@ -189,7 +191,7 @@ def policy_name(outcome: Outcome, *, longest: int) -> str:
     parts = [f"n={outcome.n}", outcome.stop]
     parts += [outcome.vote] if outcome.vote != "majority" else []
     parts += [f"harvest {outcome.harvest:g}"] if outcome.harvest else []
-    parts += [f"≤{outcome.max_tokens} tokens"] if outcome.max_tokens < longest else []
+    parts += [f"≤{counted(outcome.max_tokens, 'token')}"] if outcome.max_tokens < longest else []
     if (wall := outcome.wall) is not None:
         shares = " free" if wall.floor_s is None else f" {wall.floor_s:g}–{wall.ceiling_s:g}"
         parts.append(f"{wall.wall_s:g} s{shares}")
@@ -205,13 +207,13 @@ def _cells(outcome: Outcome, *, timed: bool, ordered: bool) -> list[str]:
         _format_change(outcome.change),
         f"{outcome.submission_s:,.0f}" if timed else "–",
         judge_policy(outcome),
-        f"{score.new_set.lo:g}–{score.new_set.hi:g}",
+        _format_span(score.new_set),
         f"{outcome.p_overrun:.3f}",
         f"{spent.arrivals:.1f}",
         *(times if timed else ("–",) * 3),
-        f"{score.subset.lo:g}–{score.subset.hi:g}",
+        _format_span(score.subset),
         f"{score.same_set.lo:.1f}–{score.same_set.hi:.1f}",
-        f"{score.all_runs.value:.2f} {score.all_runs.lo:g}–{score.all_runs.hi:g}",
+        f"{score.all_runs.value:.2f} {_format_span(score.all_runs)}",
         *([f"{score.hardest_first.value:.2f}" if score.hardest_first else ""] if ordered else []),
     ]
 
@@ -221,6 +223,11 @@ def judge_policy(outcome: Outcome) -> str:
     if outcome.p_overrun >= 0.0005:
         return f"overruns: {outcome.p_overrun:.1%}"
     return "better" if outcome.change.lo > 0 else "worse" if outcome.change.hi < 0 else "no difference"
+
+
+def _format_span(interval: Interval) -> str:
+    """Return an interval of scores: whole numbers, but where it ends between two of them."""
+    return "–".join(f"{round(end, 1):g}" for end in (interval.lo, interval.hi))
 
 
 def _format_change(change: Interval) -> str:
@@ -260,7 +267,7 @@ def judge_vote(change: Interval, *, problems: int | None) -> str:
     if problems == 0:
         return "votes as majority does"
     if problems is not None and problems < INFORMATIVE:
-        return f"too few to say: {problems} problems differ"
+        return f"too few to say: {counted(problems, 'problem')} {agree(problems, 'differs', 'differ')}"
     return (
         "beats majority at 95%"
         if change.lo > 0
@@ -287,14 +294,14 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
     ]
     if pool.fewest < _ENOUGH * (most := max(outcome.n for outcome in outcomes)):
         sentences.append(
-            f"warning: {pool.fewest} samples are recorded, n = {most} needs {_ENOUGH * most} "
-            f"({_ENOUGH} n) for intervals that are not too narrow; run `python -m eval` with other --seed and replay "
-            "all runs"
+            f"warning: {counted(pool.fewest, 'sample')} {agree(pool.fewest, 'is', 'are')} recorded, n = {most} needs "
+            f"{_ENOUGH * most} ({_ENOUGH} n) for intervals that are not too narrow; run `python -m eval` with other "
+            "--seed and replay all runs"
         )
     if questions > len(pool.problems):
         sentences.append(
-            f"warning: only {len(pool.problems)} problems are recorded for {questions} questions; "
-            "each comes several times and the subset interval is the new set's"
+            f"warning: only {counted(len(pool.problems), 'problem')} {agree(len(pool.problems), 'is', 'are')} recorded "
+            f"for {questions} questions; each comes several times and the subset interval is the new set's"
         )
     if pool.stopped_early:
         sentences.append(

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mathlete.metrics import Interval, bootstrap
 from mathlete.replay.outcomes import Submissions
 from mathlete.replay.simulation import Bank, Simulated, Wall, draw_question_sets, simulate
+from mathlete.text import agree, counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,8 +154,8 @@ after 12 of each'
             f"no number of submissions on one set of questions makes it known at {CERTAIN:.0%} "
             f"(at best {self.at_best:.0%})"
             if self.same_questions is None
-            else f"it is known at {CERTAIN:.0%} after {_count(self.same_questions)} submissions of each on one set of "
-            "questions"
+            else f"it is known at {CERTAIN:.0%} after {_count(self.same_questions)} "
+            f"{agree(self.same_questions, 'submission', 'submissions')} of each on one set of questions"
         )
         new = f", on new questions each time after {_count(self.new_questions)} of each"
         return (
@@ -231,7 +232,7 @@ class CandidateChoice:
         from mathlete.tables import FittingTable
 
         table = FittingTable(
-            f"which to select, {self.select} submissions of each",
+            f"which to select, {counted(self.select, 'submission')} of each",
             columns=("candidate", "score", "public", f"highest public of {self.select}", "selected by it"),
             left=("candidate",),
         )
@@ -248,8 +249,8 @@ class CandidateChoice:
             f"select {best.name}: {best.score:.2f} of {questions} expected where it counts; the submission with the "
             f"highest public score has {self.by_public:.2f} there, a regret of {self.regret:.2f}; the one that turns "
             f"out best, which nobody can know, {self.hindsight:.2f}",
-            f"the highest public score of {self.select} submissions of {shown.name} is {shown.expected_maximum:.2f} on "
-            f"average, where one has {shown.public:.2f}: the rest is luck",
+            f"the highest public score of {counted(self.select, 'submission')} of {shown.name} is "
+            f"{shown.expected_maximum:.2f} on average, where one has {shown.public:.2f}: the rest is luck",
             *(one.describe(questions=questions) for one in self.known),
         ]
 

@@ -17,6 +17,7 @@ from mathlete.runs import MANIFEST, read_manifest
 from mathlete.scoring.facts import RunFacts
 from mathlete.scoring.pool import verify_recording
 from mathlete.scoring.results import RESULTS, Results
+from mathlete.text import counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -146,7 +147,7 @@ def describe_difference(by: Interval, *, differing: int | None = None) -> str:
     verdict = "better" if by.lo > 0 else "worse" if by.hi < 0 else "no difference shown"
     # The bootstrap calls four gains among a hundred problems sure; the exact test gives them a p of 0.125.
     if differing is not None and differing < INFORMATIVE:
-        verdict = f"too few to say: they differ on {differing} problems, {INFORMATIVE} are needed"
+        verdict = f"too few to say: they differ on {counted(differing, 'problem')}, {INFORMATIVE} are needed"
     return f"pass@1 on hard problems: tuned is {value} points against base, paired 95% interval [{lo}, {hi}]: {verdict}"
 
 

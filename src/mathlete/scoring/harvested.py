@@ -7,6 +7,7 @@ from typing import Self
 from mathlete.metrics import INFORMATIVE, Interval, bootstrap
 from mathlete.scoring.grading import Graded, judge
 from mathlete.solve import Policy
+from mathlete.text import agree, counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +61,11 @@ class HarvestScores:
         gain, few = self.gain, self.changed < INFORMATIVE
         late = f" ({self.unfinished} by the clock)" if self.unfinished else ""
         judged = "better" if gain.lo > 0 else "worse" if gain.hi < 0 else "no difference at 95%"
+        closed = f"{counted(self.samples, 'cut sample')}{late} {agree(self.samples, 'was', 'were')} closed"
         return (
-            f"forced answers: {self.samples} cut samples{late} were closed, {self.answered} filled the box, "
-            f"{self.right} right; with weight {self.weight:g} they change the vote of {self.changed} problems: "
+            f"forced answers: {closed}, {self.answered} filled the box, "
+            f"{self.right} right; with weight {self.weight:g} they change the vote of "
+            f"{counted(self.changed, 'problem')}: "
             f"{100 * gain.value:+.1f} points [{100 * gain.lo:+.1f}, {100 * gain.hi:+.1f}] on "
             f"{100 * self.without:.1f}%, {'too few to say' if few else judged}"
         )

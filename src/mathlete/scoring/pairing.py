@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from mathlete.metrics import INFORMATIVE, Interval, maj_at_k, paired_difference, paired_p, problems_needed
 from mathlete.scoring.pool import Pool, Recorded
+from mathlete.text import agree, counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -84,13 +85,13 @@ class Paired:
         if self.more_problems is None and self.differing:
             return (
                 f"{self.score}: no difference shown ({points}); too few to say what it takes to show one: the runs "
-                f"differ on {self.differing} problems, and {INFORMATIVE} are needed"
+                f"differ on {counted(self.differing, 'problem')}, and {INFORMATIVE} are needed"
             )
         if self.more_problems is None:
             return f"{self.score}: no difference at all"
         return (
             f"{self.score}: no difference shown; to show one as large as this ({points}) takes about "
-            f"{self.more_problems} more problems"
+            f"{counted(self.more_problems, 'more problem')}"
         )
 
 
@@ -121,7 +122,10 @@ class Comparison:
         """Return sentences: what each score shows, and on which samples and problems it rests."""
         sentences = [score.describe() for score in self.scores]
         if self.left_out:
-            sentences.append(f"{self.left_out} problems that only one of the runs has are left out")
+            sentences.append(
+                f"{counted(self.left_out, 'problem')} that only one of the runs has "
+                f"{agree(self.left_out, 'is', 'are')} left out"
+            )
         if self.stopped_early:
             sentences.append(
                 f"a run stopped early: its pass@1 is over the samples that were in, and votes are over {self.k}"
@@ -133,7 +137,8 @@ class Comparison:
         from mathlete.tables import FittingTable
 
         table = FittingTable(
-            f"A and B on the same {self.problems} problems", columns=("", "A", "B", "B - A [95%]", "p")
+            f"A and B on the same {agree(self.problems, 'problem', f'{self.problems} problems')}",
+            columns=("", "A", "B", "B - A [95%]", "p"),
         )
         for row in self.scores:
             by = row.difference

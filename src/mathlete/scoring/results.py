@@ -26,6 +26,7 @@ from mathlete.scoring.harness import HARNESS, harness_results
 from mathlete.scoring.harvested import HarvestScores
 from mathlete.scoring.scores import Counts, Scores, split_scores
 from mathlete.solve import Ended
+from mathlete.text import agree, counted
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -255,7 +256,7 @@ class Results:
         facts, k = self.facts, self.scores.k
         run = f"{facts.settings.suite} · {facts.model} ({facts.settings.precision}) · " if facts else ""
         table = FittingTable(
-            f"{run}{self.scores.problems} problems",
+            f"{run}{counted(self.scores.problems, 'problem')}",
             columns=("", "n", "pass@1 ± se", f"maj@{k} [95%]", f"pass@{k}", "none", "unk."),
         )
         # One group, or one subset, is all problems again; a subset without a slash is its group again.
@@ -275,8 +276,9 @@ class Results:
         words = describe_scores(self.scores, cap=cap, stopped=self.ended.get("rule", 0))
         if self.facts and (tries := self.facts.engine_facts.get("lost_tries")):
             never = self.facts.engine_facts.get("lost_samples")
-            words += f" {tries} tries were lost by the engine (lost.jsonl); "
-            words += f"{never} samples never came." if never else "all of them were made again."
+            words += f" {agree(tries, '1 try was', f'{tries} tries were')} lost by the engine (lost.jsonl); "
+            again = agree(tries, "it was", "all of them were")
+            words += f"{counted(never, 'sample')} never came." if never else f"{again} made again."
         return words
 
 
@@ -293,22 +295,24 @@ def describe_scores(scores: Scores, *, cap: str, stopped: int) -> str:
 the model cannot do these problems under this cap.'
     """
     counts = scores.counts
-    parts = [f"{counts.right} of {counts.samples} samples right"]
+    parts = [f"{counts.right} of {counted(counts.samples, 'sample')} right"]
     if counts.unanswered:
         parts.append(f"{counts.unanswered} ended without an answer")
     if counts.capped:
-        parts.append(f"{counts.capped} were cut{cap}")
+        parts.append(f"{counts.capped} {agree(counts.capped, 'was', 'were')} cut{cap}")
     if counts.unknown:
         parts.append(f"{counts.unknown} could not be judged (counted as not right)")
     if stopped:
-        parts.append(f"{stopped} problems stopped early, so pass@1 is over the samples that were in")
+        parts.append(f"{counted(stopped, 'problem')} stopped early, so pass@1 is over the samples that were in")
     if scores.fallbacks:
-        parts.append(f"{scores.fallbacks} of {scores.problems} problems have no answer at all")
+        of = counted(scores.problems, "problem")
+        parts.append(f"{scores.fallbacks} of {of} {agree(scores.fallbacks, 'has', 'have')} no answer at all")
     words = "; ".join(parts) + "."
     if not counts.right:
         words += " This score says nothing but that the model cannot do these problems under this cap."
     elif scores.problems < _FEW:
-        words += f" {scores.problems} problems are few: read the interval, not the score."
+        few = agree(scores.problems, "1 problem is little", f"{scores.problems} problems are few")
+        words += f" {few}: read the interval, not the score."
     if counts.right and scores.pass_at_1_se is None:
         words += (
             f" pass@1 has no standard error: too few to say, for {INFORMATIVE} problems must differ from the wholly "
