@@ -9,9 +9,11 @@ from typing import Annotated, Literal
 
 import tyro
 
+from eval.judged import require_runs
 from eval.run import SCORES, write_run_report
 from mathlete.command import Command, busy, console
 from mathlete.errors import UserError, require
+from mathlete.gates import GateOutcome
 from mathlete.runs import REPORT, Leftovers, run_step
 from mathlete.text import counted
 
@@ -47,6 +49,9 @@ class ImportSettings:
     cut has no answer. auto: as the logs' prompts, the template in the model's folder, or the logs' other texts show."""
     texts: bool = True
     """Keep texts and statements. Without them a recording is small and may be passed on."""
+    accept_refused: str = ""
+    """Why to take in a run that is not finished, or whose model the gates of its training refused: for manifest and
+    results.json."""
     overwrite: bool = False
     """Delete what an import with other settings or files left in the folder."""
     json: bool = False
@@ -70,6 +75,8 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
     if missing := [str(file) for file in settings.files if not file.exists()] or ([] if settings.files else ["none"]):
         raise UserError("files to import must be there", value=missing[0], cure="check the path")
     out = console(json=settings.json)
+    say = partial(out.print, markup=False)  # what a log holds is no markup
+    gates = require_runs([file for file in settings.files if file.is_dir()], reason=settings.accept_refused, say=say)
     # The run depends on the problems' file, too, where that is no suite of a known hash.
     inputs = {str(file): file for file in settings.files}
     if settings.problems and Path(settings.problems).is_file():
@@ -86,9 +93,9 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
             "texts": settings.texts,
             # A word only where it says something: an import of before is known by its settings.
             **({} if settings.opens_thoughts == "auto" else {"opens_thoughts": settings.opens_thoughts}),
+            **gates.to_json(),
         },
-        # What a log holds is no markup.
-        build=lambda folder: write_imported(folder, settings, say=partial(out.print, markup=False)),
+        build=lambda folder: write_imported(folder, settings, gates=gates, say=say),
         leftovers=Leftovers(overwrite=settings.overwrite, writes=(*FILES,)),
     )
     # A page without a text to read would be twice as large as the recording.
@@ -107,7 +114,9 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
     }
 
 
-def write_imported(folder: Path, settings: ImportSettings, *, say: Callable[[str], None]) -> dict[str, object]:
+def write_imported(
+    folder: Path, settings: ImportSettings, *, gates: GateOutcome | None = None, say: Callable[[str], None]
+) -> dict[str, object]:
     """Read and join the logs into a folder; returns the step's figures."""
     from mathlete.corpus import load_suite
     from mathlete.logs import Writing, join_logs, parse_columns, read_log, read_own_run, write_joined
@@ -129,7 +138,9 @@ def write_imported(folder: Path, settings: ImportSettings, *, say: Callable[[str
     )
     tasks = {log.facts.task for log in logs if log.facts.task}
     name = suite.name if suite else tasks.pop() if len(tasks) == 1 else settings.run.resolve().name
-    writing = Writing(suite=name, model=settings.model, texts=settings.texts, pace=settings.pace)
+    writing = Writing(
+        suite=name, model=settings.model, texts=settings.texts, pace=settings.pace, gates=gates or GateOutcome()
+    )
     for sentence in write_joined(folder, joined, writing, began=began):
         say(sentence)
     if not settings.texts:

@@ -4,17 +4,18 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
+from eval.judged import require_runs
 from eval.repair import repair_samples
 from mathlete.command import Command, console, progress
 from mathlete.competitions import competition
 from mathlete.errors import UserError, require
 from mathlete.folders import require_result_file
-from mathlete.gates import GateOutcome, require_passed
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
 from mathlete.shipped import find_recording
 from mathlete.text import agree
@@ -175,11 +176,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         raise UserError("a run that is replayed must be a folder", value=", ".join(missing), cure="check the path")
     for folder in every:
         verify_if_made(folder)
-    outcome = GateOutcome.join(
-        [require_passed(part, reason=settings.accept_refused) for folder in every for part in find_judged(folder)]
-    )
-    for breach in outcome.breaches:
-        out.print(f"accepted, because {outcome.reason}: {breach}", markup=False)
+    outcome = require_runs(every, reason=settings.accept_refused, say=partial(out.print, markup=False))
     if settings.write_policy:
         require_result_file(settings.write_policy)
     step = run_step(
@@ -253,14 +250,6 @@ def find_model_of(folders: Sequence[Path]) -> str:
         if (model := str(results.get("model", ""))) and Path(model).is_dir():
             return shlex.quote(model)
     return "MODEL"
-
-
-def find_judged(run: Path) -> list[Path]:
-    """Return the folders that must have passed before a replay: the run's own, and its model's where that is there."""
-    results = read_json(run / "results.json") if (run / "results.json").is_file() else {}
-    model = str(results.get("model", ""))
-    # What was accepted when the samples were drawn is in the run's own results, and need not be said again.
-    return [run, Path(model)] if model and Path(model).is_dir() and not results.get("breaches") else [run]
 
 
 def choose_votes(words: tuple[str, ...], pools: "Sequence[Pool]", *, say: Callable[..., None]) -> tuple[str, ...]:

@@ -4,6 +4,9 @@ A gate compares a figure with the larger of an absolute limit and a multiple of 
 limit is `Refused`: it stays where it is to be looked at, and `require_passed` keeps every command from using it, unless
 a person says why it may be used. That reason is the model's from there on: in manifests, model card and ledger.
 
+A verdict lies in the folder of the step that came to it, and holds for what its run made of the same weights: that of
+the trial before training, of forgetting and of the merge for adapter, merged model and exports, an export's for itself.
+
 >>> from tempfile import TemporaryDirectory
 >>> from mathlete.runs import write_json
 >>> outcome = GateOutcome(breaches=("KL(trained || int8) must be at most 0.001, got 0.02",))
@@ -19,22 +22,27 @@ a model must have passed the gates of its run
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.files import read_text
-from mathlete.runs import MANIFEST, is_unfinished, read_json, write_atomically
+from mathlete.folders import STARTED
+from mathlete.runs import MANIFEST, is_unfinished, read_json, write_atomically, write_json
+from mathlete.text import quote, quote_markdown
 
 __all__ = [
     "ACCEPT",
     "CARD",
+    "PARTS",
+    "REBUILD",
     "SURVIVAL",
     "GateOutcome",
     "Gates",
     "Noise",
     "Refused",
+    "is_part",
     "judge_breaches",
     "outcome_of",
     "require_passed",
@@ -45,6 +53,14 @@ SURVIVAL = "survival.json"
 CARD = "README.md"
 """A model's card, which the hub and Kaggle show."""
 ACCEPT = "accept it with --accept-refused REASON"
+REBUILD = "build it with --accept-refused REASON"
+"""How to accept what is built already."""
+PARTS = ("export", "merged", "adapter")
+"""Folders of a run that hold a model, the most finished first; export-FORMAT are others."""
+_WAY = ("adapter", "effect", "merged")
+"""Folders of the steps whose gates judge what the run trained, in their order."""
+_COMMANDS = {"eval": "python -m eval", "import": "python -m eval import", "answer": "python -m submit answer"}
+"""{step of a run that is no training's: the command that makes it}."""
 
 
 class Refused(UserError):
@@ -119,8 +135,25 @@ class GateOutcome:
     def join(cls, outcomes: "Sequence[GateOutcome]") -> "GateOutcome":
         """Join the outcomes of several gates: all breaches, each once, and all reasons."""
         breaches = dict.fromkeys(breach for outcome in outcomes for breach in outcome.breaches)
-        reasons = dict.fromkeys(outcome.reason for outcome in outcomes if outcome.reason)
+        reasons = dict.fromkeys(outcome.reason for outcome in outcomes if outcome.breaches and outcome.reason)
         return cls(breaches=tuple(breaches), reason="; ".join(reasons))
+
+    @classmethod
+    def of_step(cls, folder: Path) -> "GateOutcome":
+        """Read what the gates said in a step's own folder; one that no step made has no gates."""
+        record = _read_record(folder)
+        figures, survival = _as_record(record.get("figures")), folder / SURVIVAL
+        said = [record, figures, _as_record(figures.get("trial")), read_json(survival) if survival.is_file() else {}]
+        own, taken = cls.join([*map(cls.from_json, said)]), cls.from_json(_as_record(record.get("settings")))
+        if not is_unfinished(folder):
+            return cls.join([own, taken])
+        # A breach says more than that the step never ended, but only its end makes a reason hold.
+        breaches = own.breaches or (f"{folder} was begun and never finished: it has no {MANIFEST}",)
+        return cls(breaches=(*breaches, *taken.breaches))
+
+    def describe(self) -> list[str]:
+        """Describe what was accepted, a line for each broken limit."""
+        return [f"accepted, because {self.reason}: {breach}" for breach in self.breaches]
 
     def note_in_card(self, folder: Path) -> None:
         """Add broken limits and reason to a model's card, where no step of a run wrote them there."""
@@ -128,7 +161,8 @@ class GateOutcome:
             return
         card = folder / CARD
         text = read_text(card) if card.is_file() else ""
-        lines = ["## Refused by its gates", *(f"- {breach}" for breach in self.breaches), f"- accepted: {self.reason}"]
+        words = map(quote_markdown, (*self.breaches, f"accepted: {self.reason}"))
+        lines = ["## Refused by its gates", *(f"- {word}" for word in words)]
         if (note := "\n".join(lines)) not in text:
             write_atomically(card, f"{text}\n{note}\n".lstrip())
 
@@ -176,46 +210,100 @@ class Gates:
         return cls(noise=noise, **value["limits"], outcome=GateOutcome.from_json(value))
 
 
-def judge_breaches(breaches: Sequence[Refused], *, reason: str) -> GateOutcome:
-    """Return the outcome of the gates.
+def judge_breaches(breaches: Sequence[Refused], *, reason: str, folder: Path) -> GateOutcome:
+    """Return the outcome of the gates; where they refuse, the mark of the step in this folder says what broke them.
 
     Raises:
         Refused: the first breach, where nobody said why it is accepted.
     """
-    if breaches and not reason.strip():
+    outcome, mark = outcome_of(breaches, reason=reason), folder / STARTED
+    if outcome.refused:
+        # No manifest comes, and what tries the step again begins with a mark of its own.
+        if mark.is_file():
+            write_json(mark, {**read_json(mark), **outcome.to_json()})
         raise breaches[0]
-    return outcome_of(breaches, reason=reason)
+    return outcome
 
 
 def outcome_of(breaches: Sequence[Refused], *, reason: str) -> GateOutcome:
     """Return the outcome of the gates, accepted or not."""
     sentences = tuple(f"{breach.rule}, got {breach.value}" for breach in breaches)
-    return GateOutcome(breaches=sentences, reason=reason.strip() if breaches else "")
+    return GateOutcome(breaches=sentences, reason=_tidy(reason) if breaches else "")
 
 
-def read_outcome(folder: Path) -> GateOutcome:
-    """Read what the gates said of a folder with a model; a folder that no run made has no gates."""
-    survival = GateOutcome.from_json(read_json(folder / SURVIVAL)) if (folder / SURVIVAL).is_file() else GateOutcome()
-    if not is_unfinished(folder):
-        return survival
-    # A breach says more than that the step never ended, but only its end makes a reason hold.
-    return GateOutcome(breaches=survival.breaches or (f"{folder} was begun and never finished: it has no {MANIFEST}",))
-
-
-def require_passed(folder: Path, *, reason: str = "") -> GateOutcome:
+def require_passed(folder: Path, *, reason: str = "", accept: str = ACCEPT) -> GateOutcome:
     """Check that the gates let a model pass, or that someone accepts that they did not; return the outcome.
 
+    Of a model that a training run made, no gate of that run on the way to it may have refused; what was recorded or
+    answered must only be finished.
+
     Args:
-        folder: the model's.
+        folder: the model's, or that of an evaluation or of answers.
         reason: why it may be used all the same; empty: it may not.
+        accept: how the user can say so.
 
     Raises:
-        Refused: a limit was broken, or the step that made it never ended, and there is no reason.
+        Refused: a limit was broken, or a step that was begun never ended, and there is no reason.
     """
-    outcome, reason = read_outcome(folder), reason.strip()
-    if outcome.breaches and reason:
-        return GateOutcome(breaches=outcome.breaches, reason=reason)
-    if outcome.refused:
-        cure = f"run its training command to the end, or {ACCEPT}"
-        raise Refused("a model must have passed the gates of its run", value="; ".join(outcome.breaches), cure=cure)
-    return outcome
+    outcomes, reason = [GateOutcome.of_step(step) for step in _list_judges(folder)], _tidy(reason)
+    if refused := [outcome for outcome in outcomes if outcome.refused]:
+        if not reason:
+            raise _explain_refused(folder, GateOutcome.join(refused), accept=accept)
+        outcomes = [replace(outcome, reason=reason) if outcome.refused else outcome for outcome in outcomes]
+    return GateOutcome.join(outcomes)
+
+
+def is_part(name: str) -> bool:
+    """Return whether a run's folder of this name holds a model."""
+    return name in PARTS or name.startswith("export-")
+
+
+def _explain_refused(folder: Path, outcome: GateOutcome, *, accept: str) -> Refused:
+    command = _COMMANDS.get(str(_read_record(folder).get("step")))
+    rule, cure = "a model must have passed the gates of its run", "run its training command to the end"
+    if command and is_unfinished(folder):
+        rule, cure = "a run must be finished before it is used", f"let its command, `{command}`, go on to the end"
+    return Refused(rule, value="; ".join(outcome.breaches), cure=f"{cure}, or {accept}")
+
+
+def _list_judges(folder: Path) -> list[Path]:
+    """List the folders whose gates judge what is in this one: its own, and those on the way to it in its run."""
+    place = folder.resolve()
+    if not is_part(place.name):
+        return [folder]
+    run = folder.parent if folder.parent.resolve() == place.parent else place.parent
+    others = [run / name for name in _WAY if name != place.name and _is_judge(run / name, place)]
+    return [folder, *others]
+
+
+def _is_judge(step: Path, made: Path) -> bool:
+    """Return whether a step of its run judges what was made there: not where it has begun anew with other weights."""
+    if step.name == "adapter" and is_unfinished(step):
+        return False
+    ours, theirs = _list_inputs(made), _list_inputs(step)
+    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+
+
+def _list_inputs(folder: Path) -> dict[str, object]:
+    """Return the hashes of what a step was made of, and of the adapter that it made: an input of all others."""
+    record = _read_record(folder)
+    made = _as_record(record.get("outputs")) if folder.name == "adapter" else {}
+    return {**_as_record(record.get("inputs")), **{name: {name: digest} for name, digest in made.items()}}
+
+
+def _read_record(folder: Path) -> Mapping[str, Any]:
+    """Read a step's manifest, or its mark where there is none; {} where another program wrote it."""
+    file = next((folder / name for name in (MANIFEST, STARTED) if (folder / name).is_file()), None)
+    try:
+        return read_json(file) if file else {}
+    except UserError:
+        return {}
+
+
+def _as_record(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _tidy(reason: str) -> str:
+    """Return a reason on one line: it stands in tables, cards and lines of a terminal."""
+    return quote(reason, most=1000)

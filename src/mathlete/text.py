@@ -110,6 +110,15 @@ def quote(text: str, *, most: int = 300) -> str:
     return shown if len(shown) <= most else f"{shown[:most].rstrip()} … ({len(shown) - most} more characters)"
 
 
+def quote_markdown(text: str) -> str:
+    r"""Return foreign text for a line of Markdown, in which none of it is markup.
+
+    >>> quote_markdown("look:\n## *here*")
+    'look: ## \\*here\\*'
+    """
+    return re.sub(r"([\\`*_\[\]<>&])", r"\\\1", " ".join(clean(text).split()))
+
+
 def readable(text: str, *, most: int) -> str:
     r"""Return a program's output as a model may read it: clean, at most `most` characters, nothing binary.
 

@@ -14,6 +14,7 @@ from mathlete.command import busy, console, progress
 from mathlete.competitions import Competition
 from mathlete.delivery import Ledger
 from mathlete.errors import UserError
+from mathlete.gates import REBUILD, require_passed
 from mathlete.locks import hold
 from mathlete.problems import Problem
 from mathlete.rehearsal.adapter import AdapterRehearsalSettings, AdapterReport, rehearse_adapter
@@ -72,6 +73,12 @@ def load_build(folder: Path) -> Build | AdapterBuild:
         UserError: there is none, or one of its parts is gone.
     """
     return AdapterBuild.load(folder) if holds_adapter_build(folder) else Build.load(folder)
+
+
+def require_gates(build: Build | AdapterBuild) -> None:
+    """Raise Refused where a gate has refused the model, or the adapter, and the build has no reason to accept that."""
+    model = build.adapter if isinstance(build, AdapterBuild) else build.model
+    require_passed(model, reason=build.accept_refused, accept=REBUILD)
 
 
 def note_build(run: Path, hashes: Hashes, *, accept_refused: str, say: Callable[[str], None]) -> None:

@@ -21,7 +21,7 @@ from mathlete.rehearsal import RehearsalSettings, choose_canaries, fetch_image, 
 from mathlete.settings import flatten
 from mathlete.submission import Build
 from mathlete.submission.adapter import AdapterBuild
-from submit.adapters import AdapterServing, load_build, rehearse_adapter_command
+from submit.adapters import AdapterServing, load_build, rehearse_adapter_command, require_gates
 from submit.building import find_chosen_rules
 from submit.matrix import list_faults, run_faults
 from submit.mounting import require_vllm_here, require_weights_here
@@ -142,6 +142,7 @@ def rehearse_command(settings: RehearseSettings) -> dict[str, object]:
         how = RehearsalSettings(layout=settings.inputs.layout, behaviour=settings.gateway.behaviour)
         return run_faults(settings.fault, folder=settings.run, problems=suite.problems, settings=how, say=say)
     build = load_build(settings.run)
+    require_gates(build)
     if isinstance(build, AdapterBuild):
         return rehearse_adapter_command(build, suite.problems, settings, RehearseSettings())
     with busy("the build's model and notebook"):

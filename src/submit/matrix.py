@@ -11,6 +11,7 @@ from mathlete.errors import UserError, nearest
 from mathlete.problems import Problem
 from mathlete.rehearsal import FAULTS, RehearsalSettings, choose_canaries, rehearse_fault
 from mathlete.submission import Build
+from submit.adapters import require_gates
 
 if TYPE_CHECKING:
     from mathlete.tables import FittingTable
@@ -55,6 +56,7 @@ def run_faults(
     if name != "all" and name not in FAULTS:
         raise UserError("--fault must be known", value=repr(name), cure=nearest(name, [*FAULTS, "list", "all"]))
     build = Build.load(folder)
+    require_gates(build)
     rules = build.config.competition
     chosen = [fault for fault in FAULTS.values() if fault.suits(build.config) and name in (fault.name, "all")]
     if not chosen and FAULTS[name].needs == "vllm":

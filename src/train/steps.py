@@ -20,7 +20,7 @@ from mathlete.export import (
 )
 from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.export.records import ANSWERS, Hop, SurvivalFigures
-from mathlete.gates import Refused, require_passed
+from mathlete.gates import Refused
 from mathlete.locks import hold
 from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
@@ -31,6 +31,7 @@ from train.lines import describe_step
 from train.session import SessionClock, SessionOver
 from train.settings import MathSettings
 from train.shown import bar, delete_if_bad_input
+from train.starting import require_start
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 """How the files end that hold what was trained: an adapter, or a whole model."""
@@ -174,10 +175,7 @@ def check_run(run: MathRun) -> None:
             can't run, or no room.
     """
     recipe, after, until = run.settings.recipe, run.settings.after, run.settings.until
-    if run.model.folder is not None:
-        require_passed(run.model.folder, reason=after.accept_refused)
-    if recipe.teacher is not None and recipe.teacher.folder is not None:
-        require_passed(recipe.teacher.folder, reason=after.accept_refused)
+    require_start(run.settings, run.model)
     if until != "format" and after.adapter is None:
         recipe.require_servable()
     run.formatting.check()
@@ -271,7 +269,8 @@ def take(run: MathRun, adapter: Path) -> Path:
     step = run.begin("tune", folder, inputs={**run.model_files, **ForeignAdapter(adapter).files}, settings={})
     if not step.skipped:
         with step.noting_unfinished():
-            step.finish(AdapterFolder(folder).take(adapter, source=run.model))
+            taken = AdapterFolder(folder).take(adapter, source=run.model)
+            step.finish({**taken, **require_start(run.settings, run.model).to_json()})
     return run.end(step)
 
 
@@ -299,7 +298,7 @@ def train(run: MathRun, data: Path) -> Path:
                 kept = f"{AdapterFolder(folder).last_checkpoint()} is kept"
                 raise SessionOver(f"the session's time is over at step {stopped}: {kept}, the same command goes on")
             run.describe_tuned(folder).write_adapter_card()
-            step.finish({**figures, **trial})
+            step.finish({**figures, **trial, **require_start(run.settings, run.model).to_json()})
     return run.end(step)
 
 

@@ -92,8 +92,8 @@ def measure_effect(
     write_json(output / EFFECT, figures.to_json())
     advance(3, 3, "")
     say(describe_effect(figures))
-    judge_breaches(breaches, reason=accept_refused)
-    return figures.summary
+    judge_breaches(breaches, reason=accept_refused, folder=output)
+    return {**figures.summary, **figures.outcome.to_json()}
 
 
 @dataclass(frozen=True, kw_only=True)

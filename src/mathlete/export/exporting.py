@@ -9,7 +9,6 @@ from mathlete.export.formats.writing import choose_dtype, write_format
 from mathlete.export.greedy import Watch
 from mathlete.export.layers import measure_layers
 from mathlete.export.limits import find_breaches
-from mathlete.export.merge import read_merge_outcome
 from mathlete.export.model_card import write_export_card
 from mathlete.export.records.exports import Hop, SurvivalFigures
 from mathlete.export.reference import Reference
@@ -78,7 +77,7 @@ def export_model(
         one for hop in hops for one in find_breaches(hop, limits=limits, export=formats, noise=noise, dtype=dtype)
     ]
     # What was accepted on the way here goes with the export: it is the one folder that others see.
-    earlier = [before.figures.outcome, read_merge_outcome(merged)]
+    earlier = [before.figures.outcome, *map(GateOutcome.of_step, (tuned.adapter, merged))]
     outcome = GateOutcome.join([*earlier, outcome_of(breaches, reason=accept_refused)])
     gates = Gates(
         noise=noise,
@@ -90,7 +89,7 @@ def export_model(
     # Written and shown before the limits are kept: a breach is explained by the figures of all hops.
     write_json(output / SURVIVAL, figures.to_json())
     show([*(before.figures.hops if name == DEFAULT_FORMAT else ()), *hops], figures)
-    judge_breaches(breaches, reason=accept_refused)
+    judge_breaches(breaches, reason=accept_refused, folder=output)
     made_of = {"rows": tuned.data, "adapter": tuned.adapter, "merged": merged}
     drawn = {} if calibration is None else {"calibration": calibration.describe()}
     cost = {**figures.summary, **drawn, **outcome.to_json()}

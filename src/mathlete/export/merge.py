@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mathlete.export.distributions import kl_divergence, log_probabilities, row_losses
 from mathlete.export.exact import EXACT, load_exact, widen
@@ -22,7 +22,7 @@ from mathlete.export.tuned import TunedModel
 from mathlete.gates import GateOutcome, judge_breaches
 from mathlete.metrics import paired_difference
 from mathlete.models import Device, ModelSource, load_model, load_prompt_format
-from mathlete.runs import MANIFEST, Advance, read_json, require_space
+from mathlete.runs import Advance, read_json, require_space
 from mathlete.tune import load_4bit_base
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def merge_adapter(
     advance(4, 4, f"KL {stored.kl:.1e}")
     say(f"merge: KL {stored.kl:.1e} in {stored.dtype}, at most {most:.1e}; noise of computing {noise:.1e}")
     breaches = find_merge_breaches(stored.kls, dtype=stored.dtype, limits=limits, noise=noise, base=tuned.base)
-    outcome = judge_breaches([*breaches], reason=accept_refused)
+    outcome = judge_breaches([*breaches], reason=accept_refused, folder=merged)
     write_card(
         merged,
         source=tuned.source,
@@ -72,7 +72,7 @@ def merge_adapter(
         tags=["math", "reasoning"],
         usage="AutoModelForCausalLM.from_pretrained(THIS_FOLDER)",
         made_of={"rows": tuned.data, "adapter": tuned.adapter},
-        figures={"kl_merged": stored.kl, **outcome.to_json()},
+        figures={"kl_merged": stored.kl, **GateOutcome.join([GateOutcome.of_step(tuned.adapter), outcome]).to_json()},
     )
     return MergeFigures(
         comparison=comparison,
@@ -85,13 +85,6 @@ def merge_adapter(
         limit=most,
         outcome=outcome,
     ).to_json()
-
-
-def read_merge_outcome(merged: Path) -> GateOutcome:
-    """Read what the gate of a finished merge said."""
-    if not (merged / MANIFEST).is_file():
-        return GateOutcome()
-    return MergeFigures.from_json(cast("dict[str, Any]", read_json(merged / MANIFEST)["figures"])).outcome
 
 
 @dataclass(frozen=True, kw_only=True)

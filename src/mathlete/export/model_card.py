@@ -10,6 +10,7 @@ from mathlete.folders import STARTED
 from mathlete.gates import CARD
 from mathlete.models import ModelSource
 from mathlete.runs import MANIFEST, read_json, sha256_file, sha256_tree, write_atomically, write_json
+from mathlete.text import quote_markdown
 
 
 def write_export_card(
@@ -82,17 +83,17 @@ def write_card(
         "---",
         *(f"{key}: {json.dumps(value)}" for key, value in front.items()),
         "---",
-        f"# {base}, tuned, {title}",
+        f"# {quote_markdown(base)}, tuned, {title}",
         "",
         f"    {usage}",
         "",
         "## Made of",
-        f"- base: {base}" + (f"@{commit}" if commit else ""),
-        f"- licence of the base: {licence or 'not named by its files here: look at its own page'}",
+        f"- base: {quote_markdown(base)}" + (f"@{commit}" if commit else ""),
+        f"- licence of the base: {quote_markdown(licence) or 'not named by its files here: look at its own page'}",
         *(f"- {step}: {_lineage(step_folder)}" for step, step_folder in made_of.items()),
         "",
         *cost,
-        *(f"- {key}: {value}" for key, value in figures.items()),
+        *(f"- {key}: {quote_markdown(str(value))}" for key, value in figures.items()),
         *([""] if figures else []),
         "## Files",
         "| file | sha256 |",

@@ -102,7 +102,8 @@ class GateTrial:
             f"gates tried before training, {len(reference)} tokens: KL {shown}; {noise.describe()}; "
             f"{time.monotonic() - started:.1f} s"
         )
-        judge_breaches([_before_training(breach) for breach in breaches], reason=accept_refused)
+        told = [_before_training(breach) for breach in breaches]
+        judge_breaches(told, reason=accept_refused, folder=self.tuned.adapter)
         outcome = outcome_of(breaches, reason=accept_refused)
         return {"kl": kls, "tokens": len(reference), "noise": noise.to_json(), **outcome.to_json()}
 

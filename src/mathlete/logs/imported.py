@@ -4,11 +4,12 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from mathlete.environment import code_state
+from mathlete.gates import GateOutcome
 from mathlete.logs.joining import SETTINGS, Joined
 from mathlete.problems import hash_problems, write_problems
 from mathlete.runs import write_atomically, write_json
@@ -32,6 +33,8 @@ class Writing:
     texts: bool
     """Whether texts and statements are kept; without them a recording may be passed on."""
     pace: float | None
+    gates: GateOutcome = field(default_factory=GateOutcome)
+    """What was accepted of the runs that are joined: it stays in results.json."""
 
 
 def write_joined(folder: Path, joined: Joined, writing: Writing, *, began: float) -> list[str]:
@@ -119,7 +122,7 @@ def _facts(joined: Joined, writing: Writing) -> RunFacts:
         settings=_settings(joined, writing, policy),
         n=policy.n,
         model=_model(joined, writing),
-        engine_facts={**_common_facts(runs), **_lacks(joined, writing)},
+        engine_facts={**_common_facts(runs), **_lacks(joined, writing), **writing.gates.to_json()},
         prompt_sha=own.prompt_sha if own else "unknown",
         commit=commit,
         dirty=dirty,
@@ -130,8 +133,7 @@ def _facts(joined: Joined, writing: Writing) -> RunFacts:
 
 
 def _common_facts(runs: Sequence[RunFacts]) -> dict[str, Any]:
-    """Return what the engines said, as far as no two runs contradict each other; what one alone says, as of a refused
-    model, stands."""
+    """Return what the engines said, as far as no two runs contradict each other; what one alone says stands."""
     every = {name: value for run in runs for name, value in run.engine_facts.items()}
     return {
         name: value for name, value in every.items() if all(run.engine_facts.get(name, value) == value for run in runs)

@@ -8,7 +8,7 @@ from mathlete.scoring import EvalRun
 
 
 def read_own_run(folder: Path) -> Log:
-    """Read the samples of a run's folder, finished or not.
+    """Read the samples of a run's folder; whether an unfinished one may be read, its caller has asked.
 
     Raises:
         UserError: the folder is not that of a run.

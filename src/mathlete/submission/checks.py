@@ -1,10 +1,9 @@
 """The checks of a build's parts: everything that can be known before a push without running the notebook."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from mathlete.errors import UserError
-from mathlete.gates import require_passed
+from mathlete.gates import REBUILD, require_passed
 from mathlete.kaggle_image import image_packages
 from mathlete.models import Device
 from mathlete.runs import read_json, verify_if_made
@@ -47,9 +46,9 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
 
 def _gates(build: Build) -> Iterator[Refusal]:
     try:
-        require_passed(build.model, reason=build.accept_refused)
+        require_passed(build.model, reason=build.accept_refused, accept=REBUILD)
     except UserError as error:
-        yield replace(refusal_of(error), cure="export it again, or `submit build` it with --accept-refused REASON")
+        yield refusal_of(error)
 
 
 def _licence(build: Build) -> Iterator[Refusal]:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from mathlete.delivery.uploads import list_sent
 from mathlete.errors import UserError
-from mathlete.gates import GateOutcome, require_passed
-from mathlete.runs import MANIFEST, sha256_file, sha256_json, verify_outputs
+from mathlete.gates import PARTS, GateOutcome, Refused, is_part, require_passed
+from mathlete.runs import MANIFEST, is_unfinished, sha256_file, sha256_json, verify_outputs
 
-PARTS = ("export", "merged", "adapter")
-"""Folders of a run that hold a model, the one that is pushed by default first; export-FORMAT are others."""
+_CONFIGS = ("config.json", "adapter_config.json")
+"""Files of which a model has one, and a step that was refused before it made any has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,11 +54,13 @@ def choose_model(run: Path, *, part: str | None = None, accept_refused: str = ""
 
     Args:
         run: a training run's folder.
-        part: its folder with the model; None: its export, else its merged model, else its adapter.
+        part: its folder with the model; None: its export, else its merged model, else its adapter, whether or not its
+            gates let it pass.
         accept_refused: why a model may be sent that its gates refused; empty: it may not.
 
     Raises:
-        UserError: no such folder or model, or one that is unfinished, changed or refused.
+        UserError: no such folder or model, or one that is changed, or that was refused or never finished where there is
+            no reason to accept that.
     """
     there = _list_models(run)
     part = part or next(iter(there), PARTS[0])
@@ -67,25 +69,43 @@ def choose_model(run: Path, *, part: str | None = None, accept_refused: str = ""
         none = "let its training command end" if begun else "name the folder of a run of `python -m train math`"
         cure = f"use --part with one of {', '.join(there)}" if there else none
         raise UserError("a push needs a model that a run has finished", value=str(run / part), cure=cure)
-    outcome = require_passed(run / part, reason=accept_refused)
-    verify_outputs(run / part)
+    try:
+        outcome = require_passed(run / part, reason=accept_refused)
+    except Refused as refused:
+        # Another is never sent in its place unasked: who pushes a run means the model that it ends in.
+        others = [name for name in there if _has_passed(run / name)]
+        cure = f"{refused.cure}, or push what passed with --part {' or '.join(others)}" if others else refused.cure
+        raise Refused(refused.rule, value=refused.value, cure=cure) from refused
+    if is_unfinished(run / part):  # no manifest vouches for it, and no step wrote its card
+        outcome.note_in_card(run / part)
+    else:
+        verify_outputs(run / part)
     return RunModel(run=run, part=part, outcome=outcome)
 
 
 def _list_models(run: Path) -> list[str]:
-    """Return the finished parts of a run that hold a model.
+    """Return the parts of a run that hold a model, finished or not.
 
     Raises:
         UserError: it is no run.
     """
     if not run.is_dir():
         raise UserError("a push needs the folder of a run", value=f"{run}, which is not there", cure="check the path")
-    if (run / MANIFEST).is_file() and _is_part(run.resolve().name):
+    if _holds_model(run) and is_part(run.resolve().name):
         cure = f"name its run, {run.parent}, with --part {run.resolve().name}"
         raise UserError("a push needs the folder of a run", value=f"{run}, a part of one", cure=cure)
     names = sorted(folder.name for folder in run.glob("export-*"))
-    return [name for name in (*PARTS, *names) if (run / name / MANIFEST).is_file()]
+    return [name for name in (*PARTS, *names) if _holds_model(run / name)]
 
 
-def _is_part(name: str) -> bool:
-    return name in PARTS or name.startswith("export-")
+def _has_passed(folder: Path) -> bool:
+    try:
+        require_passed(folder)
+    except Refused:
+        return False
+    return True
+
+
+def _holds_model(folder: Path) -> bool:
+    begun = is_unfinished(folder) and any((folder / name).is_file() for name in _CONFIGS)
+    return begun or (folder / MANIFEST).is_file()

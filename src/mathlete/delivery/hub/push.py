@@ -98,7 +98,8 @@ def push_to_hub(upload: HubUpload, hub: Hub, *, asking: Asking) -> Pushed:
         asking.say(f"unchanged, not sent: {hub.page(repo)} has these very files since a push of this run")
         return Pushed(repo=repo, url=hub.page(repo), commits=there.commits if there else 0, sent=False)
     others = [] if there is None else _find_others(upload, repo, hub, asking=asking)
-    message = f"{upload.part} of {upload.run.resolve().name} ({upload.hash[:12]})"
+    accepted = f"; refused by its gates, accepted: {upload.outcome.reason}" if upload.outcome.breaches else ""
+    message = f"{upload.part} of {upload.run.resolve().name} ({upload.hash[:12]}){accepted}"
 
     def count() -> int:
         repository = hub.find(repo)

@@ -10,7 +10,7 @@ from mathlete.adapters import AdapterFiles, ServedBase, find_served_faults
 from mathlete.competitions import AdapterRules, Competition
 from mathlete.errors import UserError
 from mathlete.files import replace_when_done
-from mathlete.gates import require_passed
+from mathlete.gates import REBUILD, require_passed
 from mathlete.models import ModelSource, find_model
 from mathlete.runs import read_json, read_record, sha256_file, verify_if_made, write_json
 from mathlete.submission.adapter.base import find_base_refusal, settle_base
@@ -94,7 +94,7 @@ class AdapterBuild:
 
     def _gates(self) -> Iterator[Refusal]:
         if self.adapter.is_dir():
-            require_passed(self.adapter, reason=self.accept_refused)
+            require_passed(self.adapter, reason=self.accept_refused, accept=REBUILD)
         yield from ()
 
     def _zip(self) -> Iterator[Refusal]:

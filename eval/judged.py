@@ -1,0 +1,37 @@
+"""What the gates say of recorded runs: of each one's model, and of whether it was finished."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from mathlete.gates import GateOutcome, require_passed
+from mathlete.runs import read_json
+
+
+def require_runs(runs: Iterable[Path], *, reason: str, say: Callable[[str], None]) -> GateOutcome:
+    """Check that runs are finished and that the gates let their models pass, or that someone accepts that they did not.
+
+    Args:
+        runs: folders of recorded samples.
+        reason: why they may be used all the same; empty: they may not.
+        say: called with a line for each thing that was accepted, now or as the samples were drawn.
+
+    Returns:
+        All that was accepted: it is part of what is made of the runs.
+
+    Raises:
+        Refused: one must not be used, and there is no reason.
+    """
+    outcome = GateOutcome.join([one for run in runs for one in _judge(run, reason=reason)])
+    for line in outcome.describe():
+        say(line)
+    return outcome
+
+
+def _judge(run: Path, *, reason: str) -> Iterable[GateOutcome]:
+    yield require_passed(run, reason=reason)
+    results = read_json(run / "results.json") if (run / "results.json").is_file() else {}
+    yield (accepted := GateOutcome.from_json(results))
+    model = str(results.get("model", ""))
+    # What was accepted when the samples were drawn need not be said again.
+    if not accepted.breaches and model and Path(model).is_dir():
+        yield require_passed(Path(model), reason=reason)
