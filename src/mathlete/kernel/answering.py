@@ -25,7 +25,8 @@ from mathlete.sampling import Sample, Sampler
 from mathlete.solve import Budget, Ended, RealClock, solve
 
 _GRACE_S = 5.0
-"""From the end of sampling to the moment an attempt is given up; answers are read and votes counted in it."""
+"""From the end of sampling to the moment an attempt is given up; answers are read and votes counted in it. Never more
+than half of what a call leaves of the gateway's deadline."""
 _ERROR_CHARACTERS = 200
 _JOURNALLED = 32
 """Votes of a question, and samples, that stand in its line of the journal."""
@@ -125,7 +126,7 @@ class Answerer:
         except BaseException as error:
             # Even SystemExit: one that left predict would hang the gateway for ever.
             say(f"{problem_id}: {one_line(error)}")
-            return self.fallback
+            return self._given.setdefault(problem_id, self.fallback)
 
     def _answer(self, problem_id: str, statement: str) -> int:
         if problem_id in self._given:
@@ -136,23 +137,30 @@ class Answerer:
         if limit_s <= 0:
             attempt.trouble, attempt.ended = "the clock: no time is left", "time"
         else:
-            attempt, load_s = self._try(Problem(id=problem_id, statement=statement, gold=""), limit_s=limit_s)
+            problem = Problem(id=problem_id, statement=statement, gold="")
+            attempt, load_s = self._try(problem, limit_s=limit_s, ends=self._find_end(began))
         given = self.fallback if attempt.answer is None else attempt.answer
         self._given[problem_id] = given
         self._write(problem_id, given, attempt, seconds=self._clock.now() - began, load_s=load_s, limit_s=limit_s)
         return given
 
-    def _try(self, problem: Problem, *, limit_s: float) -> tuple[Attempt, float]:
+    def _find_end(self, began: float) -> float:
+        """Return when a call that began then must be over, whatever its engines do."""
+        wall = self._ends - self._config.clock.reserve_s
+        # The gateway sets the first call no deadline.
+        return min(wall, began + self._config.clock.call_s) if self._given else wall
+
+    def _try(self, problem: Problem, *, limit_s: float, ends: float) -> tuple[Attempt, float]:
         """Return the last of the tries at a question, and the seconds in which engines were waited for."""
         left_s, load_s, troubles = limit_s, 0.0, list[str]()
         for tries in range(1, _TRIES + 1):
             attempt = Attempt()
-            load_s += self._start_engine(attempt, limit_s=limit_s)
+            load_s += self._start_engine(attempt, left_s=left_s, ends=ends)
             up = not attempt.trouble
             if up:
                 began = self._clock.now()
-                self._attempt(attempt, problem, limit_s=left_s)
-                left_s -= self._clock.now() - began
+                self._attempt(attempt, problem, limit_s=max(0.0, min(left_s, ends - began)))
+                left_s = min(left_s - (self._clock.now() - began), ends - self._clock.now())
             troubles += [attempt.trouble] if attempt.trouble else []
             # An engine that has another step to go gets a question again of which nothing came: the step that did not
             # come up was left, one of which nothing comes is left for the next.
@@ -162,12 +170,12 @@ class Answerer:
         attempt.trouble = "; ".join(dict.fromkeys(troubles))[:_ERROR_CHARACTERS]
         return attempt, load_s
 
-    def _start_engine(self, attempt: Attempt, *, limit_s: float) -> float:
+    def _start_engine(self, attempt: Attempt, *, left_s: float, ends: float) -> float:
+        """Wait for an engine while what is left of the question still fits into the call; return the seconds."""
         began = self._clock.now()
-        allowed_s = min(self._config.clock.load_max_s, self._ends - began)
-        if self._given:
-            # The gateway sets the first call no deadline; in a later one the question itself must still fit.
-            allowed_s = min(allowed_s, max(limit_s, 0.9 * self._config.clock.deadline_s - limit_s))
+        # A question that alone takes nearly all of its call gives up to half of that for an engine.
+        spare_s = max(ends - began - left_s, (ends - began) / 2)
+        allowed_s = max(0.0, min(self._config.clock.load_max_s, spare_s))
         try:
             if self._start is None or self._start.ended:
                 # One that failed is tried again; an engine that is up is so at once.
@@ -188,7 +196,8 @@ class Answerer:
         body = (attempt, problem, limit_s, done)
         threading.Thread(target=self._solve, args=body, name="mathlete-solve", daemon=True).start()
         # solve keeps the time limit itself, but whatever hangs inside it would take predict along.
-        stuck = not done.wait(limit_s + _GRACE_S)
+        clock = self._config.clock
+        stuck = not done.wait(limit_s + min(_GRACE_S, (clock.deadline_s - clock.call_s) / 2))
         if stuck:
             # Samples that arrived still vote. The thread can't be ended; it is left behind.
             attempt.trouble, attempt.ended = f"the clock: nothing came back within {limit_s:.0f} s", "time"

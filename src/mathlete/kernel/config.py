@@ -17,6 +17,8 @@ ENGINES_THERE = ("transformers", "vllm")
 """Engines of `mathlete.engines` that a notebook can open: the embedded decode loop, and vLLM."""
 _FROM_RULES: Any = None
 """Default of a field that follows the competition's rules."""
+_CALL_SHARE = 0.9
+"""Share of the gateway's deadline in which a call is answered."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,15 +65,19 @@ class NotebookClock:
             prefix="the notebook's ",
         )
 
+    @property
+    def call_s(self) -> float:
+        """Seconds in which a call is answered: less than the gateway's deadline, which would end the whole run."""
+        return _CALL_SHARE * self.deadline_s
+
     def share(self, left_s: float, *, problems: int) -> BudgetSettings | None:
         """Return how the questions share what is left of the wall; None where that is no more than the reserve."""
         spare_s = left_s - self.reserve_s
         if spare_s <= 0:
             return None
         # After a late start, full floors for all questions would no longer fit into what is left.
-        floor_s = min(self.question_min_s, spare_s / problems)
-        # A question must end before the gateway's deadline, which would end the whole run.
-        ceiling_s = max(floor_s, min(self.question_max_s, 0.9 * self.deadline_s))
+        floor_s = min(self.question_min_s, spare_s / problems, self.call_s)
+        ceiling_s = max(floor_s, min(self.question_max_s, self.call_s))
         return BudgetSettings(
             wall_s=left_s, reserve_s=self.reserve_s, floor_s=floor_s, ceiling_s=ceiling_s, questions=problems
         )

@@ -285,15 +285,15 @@ class EngineProcess:
 
     def cause_of_death(self) -> str:
         """Return how the process ended, and the likeliest cause in what it printed."""
-        code, ended = None, ""
-        if self._process is not None:
+        code, ended, process = None, "", self._process
+        if process is not None:
             try:
-                code = self._process.wait(timeout=_DYING_S)
+                code = process.wait(timeout=_DYING_S)
                 ended = _SIGNALS.get(-code, "")  # type: ignore[call-overload]
             except subprocess.TimeoutExpired:
                 # The process closed its pipe or wrote something else than JSON, and lives on.
-                self._process.kill()
-                code = self._process.wait()
+                self.close()
+                code = process.returncode
                 ended = f"we ended it: it answered no more and had not ended {_DYING_S:g} s later"
         with self._log.open("rb") as file:
             file.seek(max(self._log_start, self._log.stat().st_size - _LOG_TAIL))

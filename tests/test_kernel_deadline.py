@@ -1,0 +1,238 @@
+"""No call outlasts the gateway's deadline, nor the notebook its wall, however engines boot, die and hang.
+
+Answerer, ladder and solve loop are the real ones; clock, threads and the engine's process are simulated.
+"""
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.competitions import competition, competition_names
+from mathlete.kernel import answering, ladder
+from mathlete.kernel.answering import Answerer
+from mathlete.kernel.config import KernelConfig, NotebookClock
+from mathlete.kernel.engine import EngineError
+from mathlete.kernel.ladder import Ladder, plan_steps
+from mathlete.problems import Problem
+from mathlete.sampling import Sample, SamplingConfig
+from mathlete.solve import Policy
+from tests.conftest import dear
+
+NEVER = 1e9
+RULES = [rules for name in competition_names() if (rules := competition(name)).deliverable == "notebook"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """What one process of an engine does."""
+
+    boot_s: float
+    dies_s: float
+    """From the end of its boot on; a question that it is in then ends."""
+    draws_s: float
+    """Seconds that a sample takes it."""
+    hangs: bool
+    """Whether nothing that is asked of it ever returns."""
+    says: str
+
+
+class World:
+    """A clock that stands still unless somebody waits, and what waits on it."""
+
+    def __init__(self, lives: list[Life]) -> None:
+        self.time, self.lives, self.hangs = 0.0, lives, False
+
+    def now(self) -> float:
+        return self.time
+
+    monotonic = now
+
+    def wait(self, seconds: float) -> None:
+        self.time += max(0.0, seconds)
+
+    def next_life(self) -> Life:
+        """The last life is that of all later processes."""
+        return self.lives.pop(0) if len(self.lives) > 1 else self.lives[0]
+
+    def patch(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        world = self
+
+        class Start:
+            """A start in the background: what it did is known at once, but counts only when its time has come."""
+
+            def __init__(self, engine: Any, *, timeout_s: float) -> None:
+                began, self.error = world.time, None
+                try:
+                    engine.start(timeout_s=timeout_s)
+                except EngineError as error:
+                    self.error = error
+                self.ends, world.time = world.time, began
+
+            @property
+            def ended(self) -> bool:
+                return world.time >= self.ends
+
+            def wait(self, *, timeout_s: float) -> None:
+                if self.ends - world.time > timeout_s:
+                    world.wait(timeout_s)
+                    raise TimeoutError("it is loaded further")
+                world.time = max(world.time, self.ends)
+                if self.error is not None:
+                    raise self.error
+
+        class Event:
+            """Set as soon as what sets it has run, unless that hangs."""
+
+            def set(self) -> None:
+                pass
+
+            def wait(self, timeout_s: float) -> bool:
+                hung, world.hangs = world.hangs, False
+                world.wait(timeout_s if hung else 0.0)
+                return not hung
+
+        class Thread:
+            def __init__(self, *, target: Callable[..., None], args: tuple[Any, ...], name: str, daemon: bool) -> None:
+                self.target, self.args = target, args
+
+            def start(self) -> None:
+                self.target(*self.args)
+
+        monkeypatch.setattr(answering, "BackgroundStart", Start)
+        monkeypatch.setattr(answering, "threading", SimpleNamespace(Event=Event, Thread=Thread))
+        monkeypatch.setattr(answering, "RealClock", lambda: world)
+        monkeypatch.setattr(answering, "say", lambda text: None)
+        monkeypatch.setattr(ladder, "time", world)
+
+
+class Process:
+    """An engine's process, of which each start is another of the world's lives."""
+
+    name, opens_thoughts = "simulated", False
+
+    def __init__(self, world: World) -> None:
+        self.world, self.fruitless, self.trouble, self.ends = world, 0, "", -1.0
+
+    @property
+    def alive(self) -> bool:
+        return self.world.time < self.ends
+
+    def start(self, *, timeout_s: float) -> None:
+        if self.alive:
+            return
+        self.life, self.fruitless = self.world.next_life(), 0
+        self.world.wait(min(self.life.boot_s, timeout_s))
+        if self.life.boot_s > timeout_s:
+            raise EngineError(f"the model was not loaded within {timeout_s:.0f} s")
+        self.ends = self.world.time + self.life.dies_s
+
+    def stream(
+        self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
+    ) -> Generator[Sample, None, None]:
+        assert config.timeout_s is not None
+        ends = self.world.time + config.timeout_s
+        if self.life.hangs:
+            self.world.hangs = True
+            raise EngineError("what it would say, were it to say anything")
+        for index, seed in seeds.items():
+            moment = self.world.time + self.life.draws_s
+            self.world.time = max(self.world.time, min(moment, ends, self.ends))
+            if not self.alive:
+                self.fruitless += 1
+                raise EngineError("EngineDeadError")
+            if moment > ends:
+                return
+            said = {"text": self.life.says, "tokens": 3, "finish": "stop", "seconds": self.life.draws_s}
+            yield Sample.from_json({"problem_id": problem.id, "index": index, "seed": seed, **said}, where="here")
+        self.fruitless = 0 if self.life.says else self.fruitless + 1
+
+    stream_all = stream
+
+    def close(self) -> None:
+        self.ends = -1.0
+
+    def cause_of_death(self) -> str:
+        return "the engine's process ended with code -9"
+
+
+def answer_all(
+    config: KernelConfig, lives: list[Life], *, gaps: list[float], folder: Path
+) -> list[tuple[float, float]]:
+    """Return (when it began, how long it took) of each call."""
+    world, calls = World(lives), []
+    with pytest.MonkeyPatch.context() as patch:
+        world.patch(patch)
+        steps = [(step, Process(world)) for step in plan_steps(config, gpus=4)]
+        answerer = Answerer(config, engine=Ladder(steps), started=time.time(), journal=folder / "missing" / "journal")
+        answerer.begin()
+        for number, gap in enumerate(gaps):
+            world.wait(gap)
+            began = world.time
+            assert answerer.answer(problem_id=str(number), statement="1+1") in config.competition.notebook.answers
+            calls.append((began, world.time - began))
+    return calls
+
+
+SECONDS = st.floats(0, 3000) | st.just(NEVER)
+LIVES = st.lists(
+    st.builds(
+        Life,
+        boot_s=SECONDS,
+        dies_s=SECONDS,
+        draws_s=SECONDS,
+        hangs=st.sampled_from([False, False, True]),
+        says=st.sampled_from(["</think>\\boxed{2}", ""]),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@dear(30)
+@given(
+    rules=st.sampled_from(RULES),
+    lives=LIVES,
+    deadline_s=st.none() | st.floats(20, 4000),
+    question_s=st.none() | st.tuples(st.floats(1, 3000), st.floats(1, 3000)),
+    gaps=st.lists(st.floats(0, 600), min_size=2, max_size=5),
+    left=st.sampled_from([1.0, 1.0, 0.2]),
+)
+def test_no_call_outlasts_its_deadline_whatever_engines_do(
+    rules: Any,
+    lives: list[Life],
+    deadline_s: float | None,
+    question_s: tuple[float, float] | None,
+    gaps: list[float],
+    left: float,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    floor_s, ceiling_s = sorted(question_s) if question_s else (None, None)
+    given_ = {"deadline_s": deadline_s, "question_min_s": floor_s, "question_max_s": ceiling_s}
+    clock = NotebookClock(**{name: value for name, value in given_.items() if value is not None})
+    config = KernelConfig(competition=rules, engine="vllm", policy=Policy(n=3), clock=clock)
+    config = replace(config, clock=replace(config.clock, wall_s=left * config.clock.wall_s))
+    calls = answer_all(config, [*lives], gaps=gaps, folder=tmp_path_factory.getbasetemp())
+    clock = config.clock
+    for _, took in calls[1:]:
+        assert took <= 0.95 * clock.deadline_s
+    for began, took in calls:
+        # Of the reserve no more than the grace in which answers are read.
+        assert took <= max(1e-3, clock.wall_s - clock.reserve_s + 5.0 - began)
+
+
+def test_a_question_of_aimo_2_is_over_in_time_though_its_engine_dies_and_boots_slowly(tmp_path: Path) -> None:
+    # It dies 400 s into the second question, and again 150 s after its restart.
+    lives = [
+        Life(boot_s=boot_s, dies_s=dies_s, draws_s=450.0, hangs=False, says="</think>\\boxed{2}")
+        for boot_s, dies_s in [(10.0, 850.0), (700.0, 150.0), (700.0, 10.0)]
+    ]
+    config = KernelConfig(competition=competition("aimo-2"), engine="vllm", policy=Policy(n=1))
+    _, (_, took) = answer_all(config, lives, gaps=[0, 0], folder=tmp_path)
+    assert 400 + 700 + 150 < took < 0.95 * 1800
