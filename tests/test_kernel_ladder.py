@@ -54,6 +54,12 @@ REFUSES = SERVES.replace(
     "    print(json.dumps({'request': request['request'], 'error': "
     "'UserError: vLLM must give a whole sample in 3 tries'}), flush=True)\n    continue\n    for index",
 )
+TOO_LONG = SERVES.replace('"text": sys.argv[2]', '"text": ""').replace(
+    '"tokens": 1, "finish": "stop"', '"tokens": 0, "finish": "length"'
+)
+FAILS_SOME = REFUSES.replace("    print(json.dumps({'re", "    if 'bad' in line:\n     print(json.dumps({'re").replace(
+    "\n    continue", "\n     continue"
+)
 DIES = "import sys; sys.exit('torch._inductor.exc.InductorError: CppCompileError: C++ compile error')"
 OUT_OF_MEMORY = "import sys; sys.exit('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 46.00 MiB')"
 HANGS = "import time; time.sleep(60)"
@@ -152,6 +158,58 @@ def test_a_step_of_which_nothing_comes_is_left_and_costs_no_question(kind: str, 
     assert why in str(left[0]["cause"])
     first, second = read_journal(tmp_path / "journal.jsonl")
     assert (why in first.why, second.why, first.fallback) == (True, "", False)
+
+
+def test_failures_that_are_not_in_a_row_leave_no_step(tmp_path: Path) -> None:
+    engine, left = ladder(("vllm", process(tmp_path, FAILS_SOME, "never", "2")), ("embedded", serving(tmp_path, "3")))
+    with closing(engine):
+        for name in ["bad", "good", "bad", "good", "bad", "bad"]:
+            engine.start(timeout_s=10.0)
+            assert not left
+            # Whoever has enough closes the stream before its end.
+            with closing(
+                engine.stream(replace(PROBLEM, id=name), seeds={0: 1, 1: 2}, config=SamplingConfig())
+            ) as drawn:
+                if name == "bad":
+                    with pytest.raises(EngineError, match="in 3 tries"):
+                        next(drawn)
+                else:
+                    assert next(drawn).text == "2"
+        engine.start(timeout_s=10.0)
+    assert [fact["next"] for fact in left] == ["embedded"]
+
+
+def test_a_question_that_is_too_long_is_asked_once_and_leaves_no_step(tmp_path: Path) -> None:
+    first = process(tmp_path, TOO_LONG, "never", "")
+    engine, left = ladder(("vllm", first), ("embedded", serving(tmp_path, "\\boxed{2}")))
+    answerer = answerer_of(engine, tmp_path)
+    with closing(engine):
+        for name in "abc":
+            answerer.answer(problem_id=name, statement="1+1")
+        assert (first._requests, first.starts, left) == (3, 1, [])
+    assert {line.why for line in read_journal(tmp_path / "journal.jsonl")} == {
+        "the model's context has no room for the question"
+    }
+
+
+def test_a_process_that_no_signal_reaches_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mathlete.kernel.engine._DYING_S", 0.05)
+    engine = serving(tmp_path, "2")
+    engine.start(timeout_s=10.0)
+    stuck = engine._process
+    assert stuck is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "killpg", lambda *_: None)
+        drawn = engine.stream(PROBLEM, seeds={}, config=SamplingConfig())
+        assert "ended with code None (we ended it" in engine.cause_of_death()
+        assert not engine.alive
+        with pytest.raises(EngineError):
+            next(drawn)
+    with closing(engine):
+        engine.start(timeout_s=10.0)
+        assert (engine.starts, engine.alive) == (2, True)
+    stuck.kill()
+    stuck.communicate()
 
 
 def test_the_engine_loads_before_the_first_question_which_finds_what_went_wrong(tmp_path: Path) -> None:

@@ -68,8 +68,9 @@ class Attempt:
 
     @property
     def fruitless(self) -> bool:
-        """Whether the engine said nothing in it, and it was not the clock that kept it from that."""
-        return self.ended != "time" and not any(sample.text.strip() for sample in self.samples.values())
+        """Whether the engine said nothing in it, and neither the clock nor the question's length kept it from that."""
+        told = any(sample.text.strip() or sample.lacks_room for sample in self.samples.values())
+        return self.ended != "time" and not told
 
     def keep(self, sample: Sample) -> None:
         """Take a sample, or what one says that was made to answer."""
@@ -304,6 +305,8 @@ def one_line(error: BaseException) -> str:
 def _why_empty(samples: Mapping[int, Sample]) -> str:
     if not samples:
         return "the clock: no sample was finished"
+    if all(sample.lacks_room for sample in samples.values()):
+        return "the model's context has no room for the question"
     if all(not sample.text.strip() for sample in samples.values()):
         return "only empty completions"
     return "no sample has an answer"

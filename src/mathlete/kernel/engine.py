@@ -221,7 +221,11 @@ class EngineProcess:
                     raise EngineError(str(reply["error"]))
                 if not (finished := "done" in reply):
                     sample = Sample.from_json(reply["sample"], where="the engine's reply")
-                    spoke = spoke or bool(sample.text.strip())
+                    if sample.text.strip():
+                        # At once: whoever has enough samples closes the stream, and never sees its end.
+                        self.fruitless, self.trouble = 0, ""
+                    # That a question is too long is no fault of the engine's.
+                    spoke = spoke or bool(sample.text.strip()) or sample.lacks_room
                     yield sample
             self._count(spoke, trouble="only empty completions")
         finally:
@@ -236,7 +240,13 @@ class EngineProcess:
         # Its whole group: vLLM's own processes would keep the GPU's memory, and outlive one that is killed.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        try:
+            self._process.wait(timeout=_DYING_S)
+        except subprocess.TimeoutExpired:
+            # It hangs inside a driver, where no signal reaches it: left behind, for no question may wait for it.
+            self._process = None
+            self._inbox.end()
+            return
         remove_abandoned()  # as a killed process leaves it
         if self._process.stdin is not None:
             # Closing flushes what is buffered, and nobody reads it any more.
@@ -244,8 +254,9 @@ class EngineProcess:
                 self._process.stdin.close()
 
     def _count(self, spoke: bool, *, trouble: str) -> None:
-        """Count a request that ended by itself: one that was cancelled says nothing of the engine."""
-        self.fruitless, self.trouble = (0, "") if spoke else (self.fruitless + 1, trouble)
+        """Count a request that ended by itself without a word: one that was cancelled says nothing of the engine."""
+        if not spoke:
+            self.fruitless, self.trouble = self.fruitless + 1, trouble
 
     def _start_process(self) -> None:
         self.close()

@@ -170,6 +170,11 @@ class Sample:
         return cls(problem_id=problem_id, index=index, seed=seed, text="", tokens=0, finish="length", seconds=0.0)
 
     @property
+    def lacks_room(self) -> bool:
+        """Whether the model's context has no room for it, so that nothing was asked of the engine."""
+        return self.finish == "length" and not self.tokens
+
+    @property
     def was_cut(self) -> bool:
         """Whether the model would have gone on."""
         return self.finish in ("length", "cancelled", "clock")
