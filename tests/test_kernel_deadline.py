@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -19,7 +19,8 @@ from mathlete.kernel import answering, ladder
 from mathlete.kernel.answering import Answerer
 from mathlete.kernel.config import KernelConfig, NotebookClock
 from mathlete.kernel.engine import EngineError
-from mathlete.kernel.ladder import Ladder, plan_steps
+from mathlete.kernel.ladder import Ladder
+from mathlete.kernel.steps import plan_steps
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.solve import Policy
@@ -169,8 +170,8 @@ def answer_all(
     world, calls = World(lives), []
     with pytest.MonkeyPatch.context() as patch:
         world.patch(patch)
-        steps = [(step, Process(world)) for step in plan_steps(config, gpus=4)]
-        answerer = Answerer(config, engine=Ladder(steps), started=time.time(), journal=folder / "missing" / "journal")
+        engine = Ladder(plan_steps(config, gpus=4, model={}), lambda step: cast("Any", Process(world)))
+        answerer = Answerer(config, engine=engine, started=time.time(), journal=folder / "missing" / "journal")
         answerer.begin()
         for number, gap in enumerate(gaps):
             world.wait(gap)

@@ -1,6 +1,5 @@
 """The ladder of engines: real processes that die, hang or cannot be had, and what the journal says of each step."""
 
-import json
 import os
 import subprocess
 import sys
@@ -15,15 +14,14 @@ from typing import Any
 
 import pytest
 
-from mathlete.competitions import competition
 from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.kernel import server
 from mathlete.kernel.answering import Answerer
-from mathlete.kernel.causes import find_cause_of_end
-from mathlete.kernel.config import KernelConfig, NotebookClock, config_from
+from mathlete.kernel.config import KernelConfig, NotebookClock
 from mathlete.kernel.engine import EngineError, EngineProcess
 from mathlete.kernel.journal import read_facts, read_journal
-from mathlete.kernel.ladder import EngineStep, Ladder, plan_steps
+from mathlete.kernel.ladder import Ladder
+from mathlete.kernel.steps import EngineStep
 from mathlete.kernel.world import InstalledWorld, install, read_into_cache
 from mathlete.problems import Problem
 from mathlete.sampling.samples import SamplingConfig
@@ -62,6 +60,7 @@ FAILS_SOME = REFUSES.replace("    print(json.dumps({'re", "    if 'bad' in line:
 )
 DIES = "import sys; sys.exit('torch._inductor.exc.InductorError: CppCompileError: C++ compile error')"
 OUT_OF_MEMORY = "import sys; sys.exit('torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 46.00 MiB')"
+NCCL = "import sys; sys.exit('torch.distributed.DistBackendError: NCCL error, unhandled system error')"
 HANGS = "import time; time.sleep(60)"
 
 
@@ -78,11 +77,9 @@ def serving(folder: Path, says: str, *, dies_with: str = "never") -> EngineProce
 
 def ladder(*steps: tuple[str, EngineProcess]) -> tuple[Ladder, list[Mapping[str, object]]]:
     left: list[Mapping[str, object]] = []
-    named = [
-        (EngineStep(name=name, engine="any", mends="GPU memory" if name == "shorter" else ""), one)
-        for name, one in steps
-    ]
-    return Ladder(named, on_step=left.append), left
+    processes = dict(steps)
+    named = [EngineStep(name=name, engine="any", mends="GPU memory" if name == "shorter" else "") for name in processes]
+    return Ladder(named, lambda step: processes[step.name], on_step=left.append), left
 
 
 def answerer_of(engine: Ladder, folder: Path, **how: Any) -> Answerer:
@@ -209,7 +206,9 @@ def test_a_process_that_no_signal_reaches_is_left_behind(tmp_path: Path, monkeyp
         engine.start(timeout_s=10.0)
         assert (engine.starts, engine.alive) == (2, True)
     stuck.kill()
-    stuck.communicate()
+    stuck.wait()
+    if stuck.stdin:
+        stuck.stdin.close()
 
 
 def test_the_engine_loads_before_the_first_question_which_finds_what_went_wrong(tmp_path: Path) -> None:
@@ -223,7 +222,7 @@ def test_the_engine_loads_before_the_first_question_which_finds_what_went_wrong(
             time.sleep(0.02)
         assert left
         assert answerer.answer(problem_id="a", statement="1+1") == 2
-    assert engine._steps[0][1].starts == 1
+    assert engine._process.starts == 1
 
 
 def test_a_question_that_cannot_wait_leaves_a_long_start_to_the_next(tmp_path: Path) -> None:
@@ -233,7 +232,7 @@ def test_a_question_that_cannot_wait_leaves_a_long_start_to_the_next(tmp_path: P
     with closing(engine):
         answerer._given["earlier"] = 0  # the first call alone has no deadline
         told = [answerer.answer(problem_id=str(number), statement="1+1") for number in range(12)]
-    assert engine._steps[0][1].starts == 1
+    assert engine._process.starts == 1
     assert told[0] == 0
     assert 2 in told
     assert "it is loaded further" in read_journal(tmp_path / "journal.jsonl")[0].why
@@ -268,33 +267,6 @@ def test_closing_ends_what_the_process_started(tmp_path: Path) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("the grandchild lives")
-
-
-CAUSES = [
-    ("ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`", "no memory for"),
-    ("ValueError: Free memory on device cuda:0 (1/80 GiB) on startup is less than desired", "GPU memory"),
-    ("RuntimeError: CUDA error: no kernel image is available for execution on the device", "a kernel that this GPU"),
-    ("RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO)", "NCCL"),
-    ("OSError: [Errno 98] Address already in use", "a port that is taken"),
-    ("OSError: [Errno 30] Read-only file system: '/home/user/.triton/cache'", "a folder that cannot be written"),
-    ("OSError: [Errno 28] No space left on device", "a full disk"),
-    ("requests.exceptions.ConnectionError: Max retries exceeded with url: /encodings/o200k_base", "a download"),
-    ("ValueError: Model architectures ['X'] are not supported for now.", "a model that this vLLM does not know"),
-    ("safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata", "weights that are"),
-    ("torch._inductor.exc.InductorError: CppCompileError: C++ compile error", "compiling"),
-    ("ImportError: libcudart.so.12: cannot open shared object file", "a package that is missing"),
-    ("OSError: libnvrtc.so.13: cannot open shared object file: No such file or directory", "a package that is missing"),
-    ("FileNotFoundError: missing cubin for sm120", "a kernel that this GPU lacks"),
-]
-
-
-@pytest.mark.parametrize(("line", "cause"), CAUSES)
-def test_a_log_tells_the_first_cause_and_not_what_it_drags_along(line: str, cause: str) -> None:
-    said = f"(EngineCore_DP0 pid=7) ERROR 11-29 20:50:25 [core.py:5] {line}"
-    warned = "WARNING 11-29 20:50:24 [cpu.py:516] Failed to import from vllm._C: ImportError: undefined symbol"
-    told = find_cause_of_end(f"{warned}\n{said}\nRuntimeError: Engine core initialization failed.")
-    assert told.startswith(cause)
-    assert "[core.py:5]" not in told
 
 
 def wheel_of(folder: Path, name: str) -> Path:
@@ -383,15 +355,29 @@ def test_a_notebook_of_vllm_answers_without_its_wheels_and_the_journal_says_why(
     assert "trouble" in facts.packages
 
 
-def test_safer_settings_are_no_larger_and_the_config_survives_json() -> None:
-    vllm = VllmSettings(at_once=16, gpu_memory_utilization=0.7, kv_dtype="fp8", extra={"block_size": "32"})
-    config = KernelConfig(engine="vllm", vllm=vllm, competition=competition("aimo-2"))
-    assert config_from(json.loads(json.dumps(config.to_json()))) == config
-    first, safer, alone, shorter, last = plan_steps(config, gpus=4)
-    assert first.vllm == vllm
-    safe = replace(vllm, eager=True, kv_dtype="auto", extra={}, attention_backend="TRITON_ATTN")
-    assert [safer.vllm, alone.vllm] == [safe, replace(safe, tensor_parallel=1)]
-    assert shorter.vllm.max_model_len == config.policy.sampling.max_tokens // 2 + 2048
-    fewer = replace(config, vllm=replace(vllm, tensor_parallel=4))
-    assert [plan_steps(fewer, gpus=gpus)[1].vllm.tensor_parallel for gpus in (4, 2)] == [4, None]
-    assert (last.engine, last.name) == ("transformers", "embedded")
+def test_a_step_builds_on_the_one_that_was_left_and_one_passed_over_may_come_later(tmp_path: Path) -> None:
+    def count(vllm: VllmSettings, cause: str) -> VllmSettings:
+        return replace(vllm, at_once=vllm.at_once + 1)
+
+    codes = {"vllm": OUT_OF_MEMORY, "joins": NCCL, "shrinks": NCCL, "embedded": NCCL}
+    mends = {"joins": "NCCL", "shrinks": "GPU memory"}
+    own: dict[str, Any] = {"vllm": None, "embedded": None, "idle": lambda vllm, cause: vllm}
+    made: list[EngineStep] = []
+
+    def make(step: EngineStep) -> EngineProcess:
+        made.append(step)
+        return process(tmp_path, codes[step.name])
+
+    steps = [
+        EngineStep(name=name, engine="any", mends=mends.get(name, ""), change=own.get(name, count))
+        for name in ("vllm", "idle", "joins", "shrinks", "embedded")
+    ]
+    engine = Ladder(steps, make)
+    with closing(engine), pytest.raises(EngineError, match="NCCL"):
+        engine.start(timeout_s=60.0)
+    assert [(step.name, step.vllm.at_once) for step in made] == [
+        ("vllm", 256),
+        ("shrinks", 257),
+        ("joins", 258),
+        ("embedded", 256),
+    ]

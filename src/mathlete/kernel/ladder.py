@@ -5,84 +5,20 @@ clock, and the journal has a line for it with its cause. Some steps are taken on
 mend. The last step is tried again and again: there is nothing else.
 """
 
-import re
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
-from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineError, EngineProcess
+from mathlete.kernel.steps import EngineStep
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, SamplingConfig
-from mathlete.sampling.served import VllmSettings
 
 _SHARE = 0.6
 """Share of the time left for loading that a step may take while others come after it."""
 _LEAST_S = 5.0
 """Seconds below which no step is begun that others come after: the last one has all of them."""
-_SAFE_ROWS = 64
-"""Samples decoded together at most with safer settings: each needs memory of its own beside the cache."""
-_SAFE_MEMORY = 0.8
-"""Share of a GPU's memory with safer settings: what else is on the GPU, and the kernels' own workspace, fits beside."""
-_SAFE_PROMPT = 2048
-"""Tokens for a prompt beside half a completion: any competition's question fits."""
 _BARREN = 2
 """Requests in a row without a word after which a step is left: its processes live, and nothing comes of them."""
-_JOINING = r"NCCL|shared memory|a worker that died|fewer GPUs"
-_MEMORY = r"GPU memory|memory for the cache|does not fit into the cache"
-
-
-@dataclass(frozen=True, kw_only=True)
-class EngineStep:
-    """One way to draw samples."""
-
-    name: str
-    """In the journal."""
-    engine: str
-    """One of `mathlete.engines.ENGINES`."""
-    vllm: VllmSettings = field(default_factory=VllmSettings)
-    mends: str = ""
-    """Pattern of the causes for which it is taken; empty: any."""
-
-
-def plan_steps(config: KernelConfig, *, gpus: int) -> list[EngineStep]:
-    """Return the steps of a notebook's ladder, first choice first.
-
-    Args:
-        config: how it answers.
-        gpus: the machine's.
-
-    >>> [step.name for step in plan_steps(KernelConfig(engine="vllm"), gpus=1)]
-    ['vllm', 'vllm with safer settings', 'vllm with half the context', 'embedded']
-    >>> [step.name for step in plan_steps(KernelConfig(), gpus=1)]
-    ['embedded']
-    """
-    embedded = EngineStep(name="embedded", engine="transformers")
-    if config.engine != "vllm":
-        return [embedded]
-    asked = config.vllm.tensor_parallel
-    safer = replace(
-        config.vllm,
-        eager=True,
-        # Of a machine that lost some of its GPUs those that are left.
-        tensor_parallel=None if asked is not None and gpus and asked > gpus else asked,
-        gpu_memory_utilization=min(_SAFE_MEMORY, config.vllm.gpu_memory_utilization),
-        at_once=min(_SAFE_ROWS, config.vllm.at_once),
-        kv_dtype="auto",
-        # Written in Triton, it needs no kernels that were compiled for the GPU beforehand; a CPU build has its own.
-        attention_backend="TRITON_ATTN" if gpus else "auto",
-        extra={},
-    )
-    half = config.policy.sampling.max_tokens // 2 + _SAFE_PROMPT
-    shorter = replace(safer, max_model_len=min(half, config.vllm.max_model_len or half))
-    alone = [EngineStep(name="vllm on one GPU", engine="vllm", vllm=replace(safer, tensor_parallel=1), mends=_JOINING)]
-    return [
-        EngineStep(name="vllm", engine="vllm", vllm=config.vllm),
-        EngineStep(name="vllm with safer settings", engine="vllm", vllm=safer),
-        *(alone if gpus > 1 else ()),
-        EngineStep(name="vllm with half the context", engine="vllm", vllm=shorter, mends=_MEMORY),
-        embedded,
-    ]
 
 
 class Ladder:
@@ -92,29 +28,32 @@ class Ladder:
 
     def __init__(
         self,
-        steps: Sequence[tuple[EngineStep, EngineProcess]],
+        steps: Sequence[EngineStep],
+        make: Callable[[EngineStep], EngineProcess],
         *,
         on_step: Callable[[Mapping[str, object]], None] = lambda fact: None,
     ) -> None:
         """Take the steps.
 
         Args:
-            steps: (the step, its engine's process), first choice first.
+            steps: first choice first; the last is taken after any other.
+            make: makes a step's engine, not started yet.
             on_step: called with {"step", "cause", "seconds", "next"} of each that is left, or restarted: then the next
                 is the same.
         """
-        self._steps, self._on_step = list(steps), on_step
+        self._step, *self._rest = steps
+        self._make, self._on_step, self._process = make, on_step, make(self._step)
         self._ready, self._restarted, self._silent = False, False, False
 
     @property
     def step(self) -> str:
         """The name of the step that it is on."""
-        return self._steps[0][0].name
+        return self._step.name
 
     @property
     def goes_on(self) -> bool:
         """Whether another step is left where this one fails."""
-        return len(self._steps) > 1
+        return bool(self._rest)
 
     @property
     def opens_thoughts(self) -> bool:
@@ -181,10 +120,6 @@ class Ladder:
         self._silent = self._process.alive
         self._process.close()
 
-    @property
-    def _process(self) -> EngineProcess:
-        return self._steps[0][1]
-
     def _is_barren(self) -> bool:
         return self.goes_on and self._process.fruitless >= _BARREN
 
@@ -212,8 +147,9 @@ class Ladder:
     def _leave(self, cause: str, *, seconds: float) -> None:
         """Go down to the next step that may mend the cause, and say why."""
         self._process.close()
-        left, _ = self._steps.pop(0)
-        while not re.search(self._steps[0][0].mends, cause):
-            self._steps.pop(0)
-        self._restarted = False
+        left, rest = self._step, self._rest
+        place, self._step = next((at, step) for at, each in enumerate(rest) if (step := each.follow(left, cause)))
+        # What was passed over may mend what goes wrong next; after the last there is nothing.
+        self._rest = [] if place == len(rest) - 1 else [*rest[:place], *rest[place + 1 :]]
+        self._process, self._restarted = self._make(self._step), False
         self._on_step({"step": left.name, "cause": cause, "seconds": round(seconds, 1), "next": self.step})

@@ -5,17 +5,21 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from mathlete.competitions import Competition
+from mathlete.errors import UserError
+from mathlete.files import read_json
 from mathlete.kernel.answering import Answerer, one_line, say
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
 from mathlete.kernel.journal import JOURNAL, note
-from mathlete.kernel.ladder import EngineStep, Ladder, plan_steps
+from mathlete.kernel.ladder import Ladder
 from mathlete.kernel.machine import describe_machine, find_difference, list_gpus
 from mathlete.kernel.opening import open_server
+from mathlete.kernel.steps import EngineStep, plan_steps
 from mathlete.kernel.world import InstalledWorld
 
 if TYPE_CHECKING:
@@ -202,8 +206,12 @@ def make_engine(config: KernelConfig, *, model: Path, vllm: Path | None, working
             on_ready=lambda facts: note(journal, {"engine": {"step": step.name, **facts}}),
         )
 
-    steps = plan_steps(config, gpus=len(list_gpus()))
-    return Ladder([(step, make(step)) for step in steps], on_step=lambda fact: note(journal, {"left": fact}))
+    described: dict[str, object] = {}
+    # What is wrong with it, the engine's process says.
+    with suppress(UserError):
+        described = read_json(model / "config.json")
+    steps = plan_steps(config, gpus=len(list_gpus()), model=described)
+    return Ladder(steps, make, on_step=lambda fact: note(journal, {"left": fact}))
 
 
 def local_data(folder: Path, *, version: str) -> str | tuple[str]:

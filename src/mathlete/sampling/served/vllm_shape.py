@@ -7,13 +7,19 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from mathlete.models import Shape
 
 _OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list")
 """Words by which layers keep other than all keys and values of a sample."""
-
+_LOW_RANK = (
+    *("AXK1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_mtp", "glm_moe_dsa", "glm4_moe_lite"),
+    *("glm4_moe_lite_mtp", "kimi_k2", "kimi_linear", "longcat_flash", "pangu_ultra_moe", "pangu_ultra_moe_mtp"),
+    "bailing_hybrid",
+)
+"""Kinds of model whose attention vLLM computes in the low rank of their keys and values, where config.json says one
+(0.19.1, transformers_utils/model_arch_config_convertor.py); others with such a rank it serves as plain ones."""
 _MOST_GPUS = 1024
 """Beyond any machine."""
 
@@ -34,6 +40,8 @@ class VllmShape:
     """Key-value heads."""
     width: int
     """Numbers of a head."""
+    attention: Literal["plain", "low rank", "sparse"]
+    """What its attention kernels must do; sparse is of low rank too."""
 
     @classmethod
     def of(cls, config: Mapping[str, object]) -> Self:
@@ -56,6 +64,7 @@ class VllmShape:
             layers=numbers.get("num_hidden_layers") if plain else None,
             keys=numbers.get("num_key_value_heads", heads),
             width=numbers.get("head_dim", numbers.get("hidden_size", 0) // max(1, heads)),
+            attention=_name_attention(text),
         )
 
     def count_token_bytes(self, *, shared: int, number: int) -> int | None:
@@ -77,6 +86,12 @@ def _count_shares(numbers: Mapping[str, int]) -> int | None:
     counts = [count for count in range(1, min(shared, _MOST_GPUS) + 1) if shared % count == 0]
     wrong = {count for count in counts if keys % count and count % keys}
     return max(most for most in counts if not any(most % count == 0 for count in wrong))
+
+
+def _name_attention(text: Mapping[str, object]) -> Literal["plain", "low rank", "sparse"]:
+    if text.get("model_type") not in _LOW_RANK or text.get("kv_lora_rank") is None:
+        return "plain"
+    return "sparse" if "index_topk" in text else "low rank"
 
 
 def _keeps_less(text: Mapping[str, object]) -> bool:

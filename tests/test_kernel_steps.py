@@ -1,0 +1,218 @@
+"""The ladder's steps: each changes what its cause is about, serves the model, and keeps what mended another before."""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.competitions import competition
+from mathlete.kaggle_image import vllm_facts
+from mathlete.kernel.causes import find_cause_of_end
+from mathlete.kernel.config import KernelConfig, config_from
+from mathlete.kernel.steps import EngineStep, plan_steps
+from mathlete.sampling import SamplingConfig
+from mathlete.sampling.served import VllmSettings, VllmShape
+from mathlete.solve import Policy
+from tests.conftest import dear
+
+ENDED = "the engine's process ended with code 1: "
+OUT_OF_MEMORY = f"{ENDED}GPU memory: torch.OutOfMemoryError: CUDA out of memory."
+NO_CACHE = f"{ENDED}no memory for the cache: ValueError: No available memory for the cache blocks."
+TOO_LONG = f"{ENDED}a context that does not fit into the cache: ValueError: max seq len is larger than"
+NCCL = f"{ENDED}NCCL, which joins the GPUs: RuntimeError: NCCL error: unhandled system error"
+FEWER = f"{ENDED}fewer GPUs than it wants: ValueError: World size (4) is larger than the number of available GPUs (2)"
+KERNEL = f"{ENDED}a kernel that this GPU lacks: FileNotFoundError: missing cubin for sm120"
+COMPILING = f"{ENDED}compiling: torch._inductor.exc.InductorError: gcc returned 1"
+OTHER = f"{ENDED}a port that is taken: OSError: [Errno 98] Address already in use"
+CAUSES = [OUT_OF_MEMORY, NO_CACHE, TOO_LONG, NCCL, KERNEL, COMPILING, OTHER, "no progress"]
+
+DENSE = {
+    "model_type": "qwen2",
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "hidden_size": 3584,
+    "num_hidden_layers": 28,
+    "max_position_embeddings": 131072,
+}
+LOW_RANK = {"num_attention_heads": 20, "hidden_size": 2048, "kv_lora_rank": 512, "max_position_embeddings": 202752}
+MODELS: list[Mapping[str, object]] = [
+    {},
+    DENSE,
+    {**DENSE, "max_position_embeddings": 4096},
+    {**DENSE, "quantization_config": {"quant_method": "bitsandbytes"}},
+    {**LOW_RANK, "model_type": "glm4_moe_lite"},
+    {"model_type": "kimi_k25", "text_config": {**LOW_RANK, "model_type": "kimi_k2"}},
+    {**LOW_RANK, "model_type": "deepseek_v32", "index_topk": 2048},
+    {**LOW_RANK, "model_type": "minicpm3"},
+]
+EXTRA = {"block_size", "disable_custom_all_reduce"}
+SETTINGS = st.builds(
+    VllmSettings,
+    tensor_parallel=st.sampled_from([None, None, 1, 2, 4]),
+    gpu_memory_utilization=st.floats(0.3, 1.0),
+    kv_gib=st.none() | st.floats(1.0, 70.0),
+    kv_dtype=st.sampled_from(["auto", "fp8"]),
+    max_model_len=st.none() | st.integers(600, 4096),
+    at_once=st.integers(1, 512),
+    eager=st.booleans(),
+    attention_backend=st.sampled_from(["auto", "FLASH_ATTN", "TRITON_ATTN", "TRITON_MLA", "FLASHINFER"]),
+    extra=st.sampled_from([{}, {"block_size": "32"}, {"disable_custom_all_reduce": "true"}]),
+)
+
+
+def walk(steps: list[EngineStep], *causes: str) -> list[EngineStep]:
+    """Return the steps that are taken after these causes, one after another, as the ladder takes them."""
+    taken, *rest = steps
+    path = [taken]
+    for cause in causes:
+        if not rest:
+            break
+        place, taken = next((at, step) for at, each in enumerate(rest) if (step := each.follow(taken, cause)))
+        rest = [] if taken.engine != "vllm" else rest[:place] + rest[place + 1 :]
+        path.append(taken)
+    return path
+
+
+def plan(vllm: VllmSettings, *, gpus: int, model: Mapping[str, object] = DENSE, tokens: int = 1024) -> list[EngineStep]:
+    policy = Policy(sampling=SamplingConfig(max_tokens=tokens))
+    return plan_steps(KernelConfig(engine="vllm", vllm=vllm, policy=policy), gpus=gpus, model=model)
+
+
+def is_mended(now: dict[str, Any], was: dict[str, Any], cause: str) -> bool:
+    """Return whether arguments of vLLM differ from earlier ones in what a cause is about, and in its direction."""
+    kernels = "attention_config", "enforce_eager", "kv_cache_dtype", *EXTRA
+    if cause == OUT_OF_MEMORY:
+        sizes = [name for name in ("gpu_memory_utilization", "kv_cache_memory_bytes") if was[name] is not None]
+        return all(now[name] < was[name] for name in sizes)
+    if cause in (NO_CACHE, TOO_LONG):
+        shorter = now["max_model_len"] < was["max_model_len"]
+        more = now["gpu_memory_utilization"] > was["gpu_memory_utilization"]
+        return shorter or more or (was["kv_cache_memory_bytes"] is not None and now["kv_cache_memory_bytes"] is None)
+    if cause == NCCL:
+        alone, fewer = was["tensor_parallel_size"] == 1, now["tensor_parallel_size"] < was["tensor_parallel_size"]
+        return fewer or bool(EXTRA & (was.keys() if alone else was.keys() ^ now.keys()))
+    if cause in (KERNEL, COMPILING):
+        return any(now.get(name) != was.get(name) for name in kernels)
+    return now != was
+
+
+@dear(60)
+@given(
+    vllm=SETTINGS,
+    model=st.sampled_from(MODELS),
+    gpus=st.sampled_from([1, 2, 4]),
+    cause=st.sampled_from(CAUSES),
+    tokens=st.sampled_from([256, 4096, 32768]),
+)
+def test_each_step_differs_from_all_before_it_in_what_its_cause_is_about(
+    vllm: VllmSettings, model: Mapping[str, object], gpus: int, cause: str, tokens: int
+) -> None:
+    shape = VllmShape.of(model)
+    path = walk(plan(vllm, gpus=gpus, model=model, tokens=tokens), *[cause] * 9)
+    assert [step.engine for step in path] == ["vllm"] * (len(path) - 1) + ["transformers"]
+    longest = shape.longest or 131072
+    said: list[dict[str, Any]] = [
+        step.vllm.to_arguments(gpus=gpus, heads=shape.shares, context=longest, max_tokens=tokens) for step in path[:-1]
+    ]
+    for number, now in enumerate(said[1:], start=1):
+        path[number].vllm.check()
+        assert all(is_mended(now, was, cause) for was in said[:number])
+        if vllm.max_model_len is None:
+            assert now["max_model_len"] <= longest
+
+
+@given(vllm=SETTINGS, model=st.sampled_from(MODELS), cause=st.sampled_from([KERNEL, OUT_OF_MEMORY, OTHER]))
+def test_attention_with_safer_settings_serves_the_model(
+    vllm: VllmSettings, model: Mapping[str, object], cause: str
+) -> None:
+    """vLLM 0.19.1 refuses plain kernels for attention of low rank, and the other way round."""
+    kind = VllmShape.of(model).attention
+    step = walk(plan(vllm, gpus=1, model=model), cause)[1]
+    if step.engine == "vllm":
+        backend = step.vllm.attention_backend
+        assert backend in {"plain": ("auto", "TRITON_ATTN"), "low rank": ("auto", "TRITON_MLA")}.get(kind, ("auto",))
+        assert backend == "auto" or (backend != vllm.attention_backend and backend in vllm_facts().attention_backends)
+
+
+def test_kinds_of_attention_are_those_of_vllm() -> None:
+    kinds = ["plain", "plain", "plain", "plain", "low rank", "low rank", "sparse", "plain"]
+    assert [VllmShape.of(model).attention for model in MODELS] == kinds
+
+
+@pytest.mark.parametrize(
+    ("causes", "names"),
+    [
+        ([OUT_OF_MEMORY] * 3, ["safer settings", "half the context"]),
+        ([TOO_LONG] * 3, ["safer settings", "half the context"]),
+        ([NCCL, NCCL, OUT_OF_MEMORY, NCCL], ["safer settings", "on one GPU", "half the context"]),
+        ([OUT_OF_MEMORY, OUT_OF_MEMORY, NCCL, OTHER], ["safer settings", "half the context", "on one GPU"]),
+        ([OTHER, OTHER], ["safer settings"]),
+    ],
+)
+def test_later_steps_keep_what_mended_a_cause_before(causes: list[str], names: list[str]) -> None:
+    path = walk(plan(VllmSettings(kv_gib=70.0), gpus=4), *causes)
+    assert [re.sub("^vllm (with )?", "", step.name) for step in path[1:]] == [*names, "embedded"]
+    for before, step in pairwise(path[:-1]):
+        if before.vllm.tensor_parallel == 1:
+            assert step.vllm.tensor_parallel == 1
+        if before.vllm.max_model_len is not None:
+            assert step.vllm.max_model_len == before.vllm.max_model_len
+
+
+def test_triton_is_no_cure_where_compiling_fails_and_nothing_new_costs_no_boot() -> None:
+    first, safer, last = walk(plan(VllmSettings(), gpus=1), COMPILING, COMPILING)
+    assert (safer.vllm.eager, safer.vllm.attention_backend, last.engine) == (True, "auto", "transformers")
+    eager = VllmSettings(eager=True)
+    assert [step.name for step in walk(plan(eager, gpus=1), COMPILING)] == ["vllm", "embedded"]
+    # It is not lost for another cause.
+    assert walk(plan(eager, gpus=1), KERNEL)[1].vllm.attention_backend == "TRITON_ATTN"
+    assert first.vllm == VllmSettings()
+
+
+def test_safer_settings_and_the_config_survives_json() -> None:
+    vllm = VllmSettings(at_once=16, gpu_memory_utilization=0.9, kv_dtype="fp8", extra={"block_size": "32"})
+    config = KernelConfig(engine="vllm", vllm=vllm, competition=competition("aimo-2"))
+    assert config_from(json.loads(json.dumps(config.to_json()))) == config
+    first, safer, shorter, last = walk(plan(vllm, gpus=4), *[OUT_OF_MEMORY] * 3)
+    assert first.vllm == vllm
+    safe = replace(vllm, eager=True, kv_dtype="auto", extra={}, attention_backend="TRITON_ATTN")
+    assert replace(safer.vllm, gpu_memory_utilization=0.9) == safe
+    assert (safer.vllm.gpu_memory_utilization, shorter.vllm.gpu_memory_utilization) == pytest.approx((0.8, 0.6))
+    assert shorter.vllm.max_model_len == 1024 // 2 + 2048
+    fewer = replace(vllm, tensor_parallel=4)
+    for cause, parallel in ((OTHER, [4, None]), (FEWER, [None, None])):
+        assert [walk(plan(fewer, gpus=gpus), cause)[1].vllm.tensor_parallel for gpus in (4, 2)] == parallel
+    assert (last.engine, last.name) == ("transformers", "embedded")
+
+
+LOGS = [
+    ("ValueError: No available memory for the cache blocks. Try increasing `gpu_memory_utilization`", "no memory for"),
+    ("ValueError: Free memory on device cuda:0 (1/80 GiB) on startup is less than desired", "GPU memory"),
+    ("RuntimeError: CUDA error: no kernel image is available for execution on the device", "a kernel that this GPU"),
+    ("RuntimeError: NCCL error: unhandled system error (run with NCCL_DEBUG=INFO)", "NCCL"),
+    ("OSError: [Errno 98] Address already in use", "a port that is taken"),
+    ("OSError: [Errno 30] Read-only file system: '/home/user/.triton/cache'", "a folder that cannot be written"),
+    ("OSError: [Errno 28] No space left on device", "a full disk"),
+    ("requests.exceptions.ConnectionError: Max retries exceeded with url: /encodings/o200k_base", "a download"),
+    ("ValueError: Model architectures ['X'] are not supported for now.", "a model that this vLLM does not know"),
+    ("safetensors_rust.SafetensorError: Error while deserializing header: incomplete metadata", "weights that are"),
+    ("torch._inductor.exc.InductorError: CppCompileError: C++ compile error", "compiling"),
+    ("ImportError: libcudart.so.12: cannot open shared object file", "a package that is missing"),
+    ("OSError: libnvrtc.so.13: cannot open shared object file: No such file or directory", "a package that is missing"),
+    ("FileNotFoundError: missing cubin for sm120", "a kernel that this GPU lacks"),
+]
+
+
+@pytest.mark.parametrize(("line", "cause"), LOGS)
+def test_a_log_tells_the_first_cause_and_not_what_it_drags_along(line: str, cause: str) -> None:
+    said = f"(EngineCore_DP0 pid=7) ERROR 11-29 20:50:25 [core.py:5] {line}"
+    warned = "WARNING 11-29 20:50:24 [cpu.py:516] Failed to import from vllm._C: ImportError: undefined symbol"
+    told = find_cause_of_end(f"{warned}\n{said}\nRuntimeError: Engine core initialization failed.")
+    assert told.startswith(cause)
+    assert "[core.py:5]" not in told
