@@ -92,8 +92,27 @@ print(json.dumps({"arguments": names, "values": values, "quantizations": least, 
 """
 BACKENDS = """
 import json
+from vllm.config import VllmConfig, set_current_vllm_config
+from vllm.platforms.interface import DeviceCapability as Of
 from vllm.v1.attention.backends.registry import AttentionBackendEnum
-print(json.dumps([one.name for one in AttentionBackendEnum]))
+
+def describe(kind):
+    return {
+        "capability": [c for c in (75, 80, 89, 90, 100, 120) if kind.supports_compute_capability(Of(*divmod(c, 10)))],
+        "heads": [size for size in range(8, 641, 4) if kind.supports_head_size(size)],
+        "block": [size for size in range(8, 257, 8) if kind.supports_block_size(size)],
+        "kv": [word for word in ("auto", "bfloat16", "float16") if kind.supports_kv_cache_dtype(word)],
+        "mla": kind.is_mla(), "sparse": kind.is_sparse(), "prefix": kind.supports_mm_prefix(),
+    }
+
+said = {}
+with set_current_vllm_config(VllmConfig()):
+    for one in AttentionBackendEnum:
+        try:
+            said[one.name] = describe(one.get_class())
+        except (ImportError, ValueError):
+            pass  # not in a CPU build
+print(json.dumps(said))
 """
 SERVED_WRONG = {
     *("ranks", "alphas", "own-bias", "tokens", "activated", "repeated", "parameters", "kind"),
@@ -131,7 +150,24 @@ def test_the_facts_of_vllms_arguments_are_its_own() -> None:
         "quantizations": {**facts.quantizations},
         "no_float16": [*facts.no_float16],
     }
-    assert {*facts.attention_backends} <= {*ask_vllm(BACKENDS)}
+
+
+def test_the_facts_of_vllms_attention_are_its_own() -> None:
+    """Of the backends that this build has; types of the cache without FLASH_ATTN's of 8 bits, which need its GPU."""
+    said, facts = ask_vllm(BACKENDS), vllm_facts().attention_backends
+    assert len(said.keys() & facts.keys()) > len(facts) // 2
+    for name in said.keys() & facts.keys():
+        one = facts[name]
+        least, most = (capability or default for capability, default in zip(one.capability, (0, 99), strict=True))
+        assert said[name] == {
+            # Of FLASHMLA's two dense kernels Hopper's is the one that vLLM has (v1/attention/ops/flashmla.py).
+            "capability": [c for c in (75, 80, 89, 90, 100, 120) if least <= c / 10 <= most]
+            + [100] * (name == "FLASHMLA"),
+            "heads": [size for size in range(8, 641, 4) if one.takes_head(size)],
+            "block": [size for size in range(8, 257, 8) if size % one.block == 0],
+            "kv": [word for word in ("auto", "bfloat16", "float16") if word in one.kv],
+            **{"mla": one.mla, "sparse": one.sparse, "prefix": one.prefix},
+        }
 
 
 def test_the_facts_of_vllms_classes_are_its_own() -> None:

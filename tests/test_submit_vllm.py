@@ -50,6 +50,13 @@ def model_of(folder: Path, **config: object) -> Path:
 
 W8A8: dict[str, object] = {"quantization_config": {"quant_method": "compressed-tensors"}}
 AWQ: dict[str, object] = {"quantization_config": {"quant_method": "awq", "bits": 4}}
+FP8: dict[str, object] = {"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}
+SCALES: dict[str, object] = {"num_bits": 8, "type": "float", "strategy": "tensor"}
+SCALED: dict[str, object] = {"quantization_config": {"quant_method": "compressed-tensors", "kv_cache_scheme": SCALES}}
+MLA: dict[str, object] = {
+    **{"architectures": ["DeepseekV3ForCausalLM"], "model_type": "deepseek_v3", "num_attention_heads": 128},
+    **{"kv_lora_rank": 512, "qk_rope_head_dim": 64, "qk_nope_head_dim": 128},
+}
 INT8: dict[str, object] = {"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}
 CONTEXT: dict[str, object] = {"max_position_embeddings": 32768}
 YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
@@ -93,9 +100,50 @@ CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {}, VllmSettings(extra={"speculative_config": DRAFT % "/kaggle/input/small"}), "vllm", ""),
     ("NvidiaH100", {}, VllmSettings(extra={"speculative_config": '{"method": "ngram"}'}), "vllm", ""),
     ("NvidiaL4", {}, VllmSettings(tensor_parallel=2, extra={"pipeline_parallel_size": "2"}), "vllm", ""),
-    ("NvidiaTeslaT4", {}, VllmSettings(attention_backend="FLASH_ATTN"), "", "for compute capability 7.5, got FLASH"),
-    ("NvidiaH100", {}, VllmSettings(attention_backend="FLASHATTN"), "", "for compute capability 9, got FLASHATTN"),
-    ("NvidiaL4", {}, VllmSettings(attention_backend="FLASHINFER"), "vllm", ""),
+    ("NvidiaTeslaT4", {}, VllmSettings(attention_backend="FLASH_ATTN"), "", "on compute capability 7.5, got FLASH"),
+    ("NvidiaH100", {}, VllmSettings(attention_backend="FLASHATTN"), "", "on compute capability 9, got FLASHATTN"),
+    ("NvidiaL4", DECODER, VllmSettings(attention_backend="FLASHINFER"), "vllm", ""),
+    (
+        "NvidiaH100",
+        {**DECODER, "head_dim": 32},
+        VllmSettings(attention_backend="FLASHINFER"),
+        "",
+        "heads of 32 numbers",
+    ),
+    (
+        "NvidiaH100",
+        DECODER,
+        VllmSettings(attention_backend="FLASHMLA"),
+        "",
+        "FLASHMLA, which is for keys and values of",
+    ),
+    ("NvidiaH100", DECODER, VllmSettings(attention_backend="TRITON_MLA"), "", "which is for keys and values of low"),
+    ("NvidiaH100", MLA, VllmSettings(attention_backend="FLASHMLA"), "vllm", ""),
+    ("NvidiaH100", MLA, VllmSettings(attention_backend="FLASH_ATTN"), "", "which has no kernels for those of low rank"),
+    ("NvidiaH100", MLA, VllmSettings(attention_backend="FLASH_ATTN_MLA", kv_dtype="fp8"), "", "no cache of fp8 there"),
+    ("NvidiaL4", {"model_type": "gpt_oss"}, VllmSettings(attention_backend="FLASH_ATTN"), "", "no sinks of attention"),
+    ("NvidiaL4", {"model_type": "gpt_oss"}, VllmSettings(attention_backend="TRITON_ATTN"), "vllm", ""),
+    ("NvidiaL4", DECODER, VllmSettings(attention_backend="FLASH_ATTN", kv_dtype="fp8"), "", "no cache of fp8 there"),
+    ("NvidiaH100", DECODER, VllmSettings(attention_backend="FLASH_ATTN", kv_dtype="fp8"), "vllm", ""),
+    ("NvidiaH100", DECODER, VllmSettings(kv_dtype="fp8_e5m2"), "", "which vLLM chooses there, has no such cache"),
+    ("NvidiaL4", DECODER, VllmSettings(kv_dtype="fp8_e5m2"), "vllm", ""),
+    ("NvidiaL4", FP8, VllmSettings(kv_dtype="fp8_e5m2"), "", "may bring scales of the cache, got fp8"),
+    ("NvidiaTeslaT4", SCALED, VllmSettings(), "", "a cache of fp8 needs compute capability 8.9 or later, got 7.5"),
+    ("NvidiaL4", SCALED, VllmSettings(attention_backend="FLEX_ATTENTION"), "", "which takes no cache of fp8 there"),
+    (
+        "NvidiaH100",
+        DECODER,
+        VllmSettings(attention_backend="FLASH_ATTN", extra={"block_size": "24"}),
+        "",
+        "blocks of 24",
+    ),
+    (
+        "NvidiaH100",
+        {**MLA, "kv_lora_rank": 500},
+        VllmSettings(attention_backend="FLASHMLA"),
+        "",
+        "heads of 564 numbers",
+    ),
     ("NvidiaTeslaT4", {}, VllmSettings(kv_gib=64), "", "fit into a GPU of 15.0 GiB with the weights, got 64, beside"),
     ("NvidiaH100", DECODER, VllmSettings(kv_gib=1e-9), "", "must fit beside the weights in vLLM, got 8,"),
     ("NvidiaTeslaT4", {"model_type": "gemma2"}, VllmSettings(), "", "in float16, which t4 has alone, got gemma2"),
@@ -139,6 +187,16 @@ def test_the_engine_is_chosen_by_machine_and_model_and_says_why(
 def test_weights_that_vllm_cannot_split_must_fit_into_one_gpu(tmp_path: Path) -> None:
     for config, shared in (({}, 4), (INT8, 1), ({"num_attention_heads": 6}, 3)):
         assert count_shared(CONFIG, "NvidiaL4", model_of(tmp_path, **config)) == shared
+
+
+@pytest.mark.parametrize("name", ["FLASHINFERR", "TRITON", "MLA", "xyz"])
+def test_only_attention_kernels_that_serve_the_model_are_proposed(tmp_path: Path, name: str) -> None:
+    for own, others in ((DECODER, "MLA"), (MLA, "FLASHINFER,")):
+        config = replace(CONFIG, vllm=VllmSettings(attention_backend=name))
+        with pytest.raises(UserError) as refused:
+            choose_engine("vllm", model=model_of(tmp_path, **own), machine="NvidiaH100", config=config, weights=0)
+        assert others not in refused.value.cure.replace("did you mean ", "")
+        assert "TRITON" in refused.value.cure
 
 
 LLAMA_70B: dict[str, object] = {

@@ -45,6 +45,44 @@ def image_packages() -> dict[str, str]:
 
 
 @dataclass(frozen=True, kw_only=True)
+class VllmBackend:
+    """What one of its attention kernels takes."""
+
+    capability: Sequence[float | None]
+    """Least and most; None: any."""
+    heads: Mapping[str, int] | Sequence[int] = ()
+    """Numbers of a head: some, or those from `least` to `most` in a `step`; empty: any."""
+    kv: Collection[str]
+    """Types of the cache."""
+    fp8: Sequence[float | None] = (None, None)
+    """Compute capability on which it has kernels for a cache of 8 bits."""
+    block: int = 1
+    """Of what the tokens of a block are a multiple."""
+    mla: bool = False
+    """Whether it is for keys and values of low rank, and for nothing else."""
+    sparse: bool = False
+    sinks: Sequence[float | None] = ()
+    """Compute capability on which it has sinks of attention; empty: on none."""
+    prefix: bool = False
+    """Whether all tokens of an image may attend to each other."""
+    per_head: bool = False
+    """Whether the cache may have scales of each head."""
+    nope: Collection[int] = ()
+    """Numbers of a head without positions; empty: any."""
+
+    def takes_head(self, size: int) -> bool:
+        """Return whether it takes heads of so many numbers.
+
+        >>> [vllm_facts().attention_backends["FLASH_ATTN"].takes_head(size) for size in (32, 36, 256, 512)]
+        [True, False, True, False]
+        """
+        if not isinstance(self.heads, Mapping):
+            return not self.heads or size in self.heads
+        most = self.heads.get("most", size)
+        return self.heads["least"] <= size <= most and size % self.heads.get("step", 1) == 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class VllmFacts:
     """The vLLM that fits the image with its torch untouched."""
 
@@ -55,8 +93,8 @@ class VllmFacts:
     """{argument: bool, int or float, or the words that it may be}; of others anything is taken."""
     quantizations: Mapping[str, float]
     """{how it can hold weights: compute capability from which it has kernels}."""
-    attention_backends: Mapping[str, Sequence[float | None]]
-    """{its name of attention kernels: least and most compute capability}."""
+    attention_backends: Mapping[str, VllmBackend]
+    """{its name of attention kernels: what they take}."""
     no_float16: Collection[str]
     """Kinds of model, by `model_type`, that it refuses in float16, which GPUs before 8.0 need."""
     architectures: Collection[str]
@@ -76,6 +114,7 @@ def vllm_facts() -> VllmFacts:
     ('0.19.1', True)
     """
     value = json.loads((data_folder() / "vllm.json").read_text(encoding="utf-8"))
+    value["attention_backends"] = {name: VllmBackend(**one) for name, one in value["attention_backends"].items()}
     return VllmFacts(**{field.name: value[field.name] for field in fields(VllmFacts)})
 
 

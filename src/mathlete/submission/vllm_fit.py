@@ -11,9 +11,8 @@ from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.sampling.served import VllmSettings, VllmShape
+from mathlete.submission.vllm_attention import find_wrong_attention
 
-_ATTENTION_FP8 = 8.9
-"""Compute capability from which a cache of 8-bit floating-point numbers has kernels: Ada, Hopper, Blackwell."""
 _PROCESSES = ("pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size", "nnodes")
 """Arguments that take as many times more GPUs each."""
 _NOT_CARRIED: dict[str, tuple[object, ...]] = {
@@ -42,7 +41,7 @@ def find_wrong_setting(
         _check_extra(config.vllm),
         _check_quantization(config.vllm, gpu=gpu, model=model),
         _check_shares(config.vllm, gpus=gpus, heads=VllmShape.of(model).shares),
-        _check_kernels(config.vllm, gpu=gpu),
+        find_wrong_attention(config.vllm, gpu=gpu, model=model),
         _check_type(gpu, model=model),
         _check_context(config, model=model),
     )
@@ -124,25 +123,6 @@ def _check_shares(vllm: VllmSettings, *, gpus: int, heads: int | None) -> Iterat
             rule = "--vllm.extra must ask for the machine's GPUs, or for fewer"
             value = f"{name} {times}, each with {shared}, of {gpus}"
             yield UserError(rule, value=value, cure=f"{_LEAVE_OUT}, or give a smaller --vllm.tensor-parallel")
-
-
-def _check_kernels(vllm: VllmSettings, *, gpu: Device) -> Iterator[UserError]:
-    facts, capability = vllm_facts(), gpu.capability or 0
-    if vllm.kv_dtype.startswith("fp8") and capability < _ATTENTION_FP8:
-        rule = f"--vllm.kv-dtype {vllm.kv_dtype} needs compute capability {_ATTENTION_FP8:g} or later"
-        yield UserError(rule, value=f"{capability:g}", cure=_LEAVE_OUT)
-    if vllm.attention_backend != "auto":
-        least, most = facts.attention_backends.get(vllm.attention_backend, (math.inf, None))
-        if not (least or 0) <= capability <= (most or math.inf):
-            known = [
-                name
-                for name, (least, most) in facts.attention_backends.items()
-                if (least or 0) <= capability <= (most or math.inf)
-            ]
-            rule = (
-                f"--vllm.attention-backend must be one of vLLM {facts.version}'s for compute capability {capability:g}"
-            )
-            yield UserError(rule, value=vllm.attention_backend, cure=nearest(vllm.attention_backend, known))
 
 
 def _check_type(gpu: Device, *, model: Mapping[str, object]) -> Iterator[UserError]:

@@ -6,6 +6,7 @@ from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.sampling.served import VllmShape
+from mathlete.submission.vllm_attention import choose_cache_type
 
 _COMPUTING = 2**30
 """Bytes of activations and CUDA graphs on each GPU, of a small model: large ones take 1 to 3 GiB for the graphs alone
@@ -36,7 +37,8 @@ def find_crowding(
         rule = f"--vllm.kv-gib must fit into a GPU of {gpu.memory_gib:.1f} GiB with the weights"
         return UserError(rule, value=value, cure=f"{most}leave it out for what they leave")
     left = free if vllm.kv_gib is None else vllm.kv_gib * 2**30
-    token = shape.count_token_bytes(shared=shared // stages, number=1 if vllm.kv_dtype.startswith("fp8") else 2)
+    fp8 = choose_cache_type(vllm, model=model).startswith("fp8")
+    token = shape.count_token_bytes(shared=shared // stages, number=1 if fp8 else 2)
     tokens = vllm.choose_context(context=shape.longest or 2**31, max_tokens=config.policy.longest_tokens)
     needed = tokens * token / stages if token and tokens else 0.0
     if needed <= left:
