@@ -49,7 +49,13 @@ def model_of(folder: Path, **config: object) -> Path:
 
 
 W8A8: dict[str, object] = {"quantization_config": {"quant_method": "compressed-tensors"}}
-AWQ: dict[str, object] = {"quantization_config": {"quant_method": "awq", "bits": 4}}
+W3A16: dict[str, object] = {
+    **{"quant_method": "compressed-tensors", "format": "pack-quantized"},
+    "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 3, "strategy": "channel"}}},
+}
+AWQ: dict[str, object] = {
+    "quantization_config": {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
+}
 FP8: dict[str, object] = {"quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic"}}
 SCALES: dict[str, object] = {"num_bits": 8, "type": "float", "strategy": "tensor"}
 SCALED: dict[str, object] = {"quantization_config": {"quant_method": "compressed-tensors", "kv_cache_scheme": SCALES}}
@@ -70,6 +76,13 @@ CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {"architectures": ["NoSuchForCausalLM"]}, VllmSettings(), "", "NoSuchForCausalLM"),
     ("NvidiaH100", {"architectures": None}, VllmSettings(), "", "must know the kind of model, got none"),
     ("NvidiaH100", {"quantization_config": {"quant_method": "hqq"}}, VllmSettings(), "", "a kernel for the weights"),
+    (
+        "NvidiaH100",
+        {"quantization_config": W3A16},
+        VllmSettings(),
+        "",
+        "kernels for the weights on h100, got 3-bit int",
+    ),
     ("NvidiaRtxPro6000", W8A8, VllmSettings(), "vllm", "has a GPU"),
     ("NvidiaTeslaT4", {}, VllmSettings(kv_dtype="fp8"), "", "--vllm.kv-dtype fp8 needs compute capability 8.9"),
     ("NvidiaL4", {}, VllmSettings(kv_dtype="fp8"), "vllm", ""),

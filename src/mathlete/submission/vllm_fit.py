@@ -12,6 +12,7 @@ from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.sampling.served import VllmSettings, VllmShape
 from mathlete.submission.vllm_attention import find_wrong_attention
+from mathlete.submission.vllm_schemes import find_wrong_scheme
 
 _PROCESSES = ("pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size", "nnodes")
 """Arguments that take as many times more GPUs each."""
@@ -37,10 +38,12 @@ def find_wrong_setting(
         gpus: how many it has.
         model: the model's config.json.
     """
+    shares = VllmShape.of(model).shares
     checks = (
         _check_extra(config.vllm),
         _check_quantization(config.vllm, gpu=gpu, model=model),
-        _check_shares(config.vllm, gpus=gpus, heads=VllmShape.of(model).shares),
+        _check_shares(config.vllm, gpus=gpus, heads=shares),
+        find_wrong_scheme(gpu=gpu, shared=config.vllm.choose_parallel(gpus=gpus, heads=shares), model=model),
         find_wrong_attention(config.vllm, gpu=gpu, model=model),
         _check_type(gpu, model=model),
         _check_context(config, model=model),

@@ -288,6 +288,10 @@ vLLM 0.19.1 (model_executor/layers/quantization). In transformers those four nee
 here can try."""
 
 
+_OTHERS = {"compressed-tensors": StoredFormat(stored_as="compressed-tensors", least=7.0, embedded=False)}
+"""{word: what is stored in that way and is none of the exports}; vLLM is asked by `find_wrong_scheme` of submission."""
+
+
 def read_storage(config: Mapping[str, object]) -> str:
     """Return how weights are stored, by their config.json: dense, int8 or nf4 (bitsandbytes), or its own word.
 
@@ -318,6 +322,20 @@ def find_formats(stored: str, config: Mapping[str, object] | None = None) -> tup
     exported = tuple(entry for entry in EXPORT_FORMATS.values() if entry.stored_as == stored)
     how = (config or {}).get("quantization_config")
     layout = how.get("format") if isinstance(how, Mapping) else None
-    told = tuple(entry for entry in exported if entry.layout is not None and entry.layout == layout)
+    bits = _read_bits(how) if isinstance(how, Mapping) else set()
+    told = tuple(entry for entry in exported if entry.layout == layout and bits <= {entry.bits})
     # What is exported says itself what it needs: the second table never overrides it.
-    return told or exported or tuple(one for one in MOUNTED_FORMATS if one.stored_as == stored)
+    if exported and layout is not None:
+        return told or tuple(one for word, one in _OTHERS.items() if word == stored)
+    return exported or tuple(one for one in MOUNTED_FORMATS if one.stored_as == stored)
+
+
+def _read_bits(how: Mapping[str, object]) -> set[object]:
+    """Return the bits of the weights, one number for each that compressed-tensors' groups name."""
+    groups = how.get("config_groups")
+    weights = (
+        [one.get("weights") for one in groups.values() if isinstance(one, Mapping)]
+        if isinstance(groups, Mapping)
+        else []
+    )
+    return {one.get("num_bits") for one in weights if isinstance(one, Mapping)}
