@@ -69,6 +69,19 @@ YARN = {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768
 ODD: dict[str, object] = {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 1024}
 DECODER: dict[str, object] = {**CONTEXT, "num_hidden_layers": 28, "num_key_value_heads": 4, "hidden_size": 3584}
 DRAFT = '{"model": "%s", "num_speculative_tokens": 3}'
+EXTRA = [
+    ("stream_interval", "0", "stream_interval must be at least 1, got 0"),
+    ("block_size", "-5", "block_size must be at least 1, got -5"),
+    ("num_gpu_blocks_override", "0", "must be at least 1, got 0"),
+    ("cpu_offload_gb", "-1", "cpu_offload_gb must be at least 0, got -1"),
+    ("max_num_batched_tokens", "16", "256 of 16"),
+    ("max_long_partial_prefills", "2", "1, of them 2 long ones"),
+    ("runner", "pooling", "runner pooling, which writes no text"),
+    ("convert", "embed", "convert embed, which writes no text"),
+    ("load_format", "dummy", "load_format dummy, which draws weights at random"),
+    ("hf_overrides", '{"max_position_embeddings": 10}', "which changes the model's shape"),
+    ("kv_cache_metrics_sample", "2", "must be at least 1e-09, at most 1, got 2"),
+]
 CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
     ("NvidiaTeslaT4", {}, VllmSettings(), "vllm", "has a GPU that vLLM serves"),
@@ -99,6 +112,18 @@ CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaH100", {}, VllmSettings(extra={"enable_dbo": "True"}), "", "enable_dbo must be true or false, got True"),
     ("NvidiaH100", {}, VllmSettings(extra={"moe_backend": "trtion"}), "", "moe_backend must be one of auto, triton"),
     ("NvidiaH100", {}, VllmSettings(extra={"block_size": "32", "moe_backend": "triton"}), "vllm", ""),
+    *(("NvidiaH100", {}, VllmSettings(extra={name: word}), "", says) for name, word, says in EXTRA),
+    (
+        "NvidiaH100",
+        {},
+        VllmSettings(at_once=4096),
+        "",
+        "must be within the tokens that vLLM reads in one step, max_num",
+    ),
+    ("NvidiaH100", {}, VllmSettings(at_once=4096, extra={"max_num_batched_tokens": "4096"}), "vllm", ""),
+    ("NvidiaH100", {}, VllmSettings(at_once=4096, extra={"performance_mode": "throughput"}), "vllm", ""),
+    ("NvidiaH100", CONTEXT, VllmSettings(extra={"enable_chunked_prefill": "false"}), "vllm", ""),
+    ("NvidiaH100", {}, VllmSettings(extra={"load_format": "safetensors", "stream_interval": "1"}), "vllm", ""),
     ("NvidiaH100", {}, VllmSettings(extra={"quantization": "fp9"}), "", "got fp9, which it does not know"),
     ("NvidiaTeslaT4", {}, VllmSettings(extra={"quantization": "mxfp4"}), "", "got mxfp4, which needs 8"),
     ("NvidiaTeslaT4", {}, VllmSettings(extra={"quantization": "fp8"}), "vllm", ""),

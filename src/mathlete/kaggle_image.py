@@ -91,6 +91,8 @@ class VllmFacts:
     """Names of its engine's arguments."""
     values: Mapping[str, str | Sequence[object]]
     """{argument: bool, int or float, or the words that it may be}; of others anything is taken."""
+    bounds: Mapping[str, Sequence[float | None]]
+    """{argument: least and most}; None: any."""
     quantizations: Mapping[str, float]
     """{how it can hold weights: compute capability from which it has kernels}."""
     attention_backends: Mapping[str, VllmBackend]

@@ -12,16 +12,11 @@ from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.sampling.served import VllmSettings, VllmShape
 from mathlete.submission.vllm_attention import find_wrong_attention
+from mathlete.submission.vllm_extra import find_wrong_extra
 from mathlete.submission.vllm_schemes import find_wrong_scheme
 
 _PROCESSES = ("pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size", "nnodes")
 """Arguments that take as many times more GPUs each."""
-_NOT_CARRIED: dict[str, tuple[object, ...]] = {
-    "distributed_executor_backend": ("ray", "external_launcher"),
-    "data_parallel_backend": ("ray",),
-    "load_format": ("runai_streamer", "runai_streamer_sharded", "tensorizer", "fastsafetensors"),
-}
-"""{argument: words that need a package which vLLM's wheels lack}."""
 _ONLINE = ("fp8", "mxfp8", "bitsandbytes")
 """Ways to hold weights that need no files made for them (0.19.1, `get_quant_config` of weight_utils.py)."""
 _LEAVE_OUT = "leave it out"
@@ -40,7 +35,7 @@ def find_wrong_setting(
     """
     shares = VllmShape.of(model).shares
     checks = (
-        _check_extra(config.vllm),
+        find_wrong_extra(config, longest=VllmShape.of(model).longest),
         _check_quantization(config.vllm, gpu=gpu, model=model),
         _check_shares(config.vllm, gpus=gpus, heads=shares),
         find_wrong_scheme(gpu=gpu, shared=config.vllm.choose_parallel(gpus=gpus, heads=shares), model=model),
@@ -49,25 +44,6 @@ def find_wrong_setting(
         _check_context(config, model=model),
     )
     return next((wrong for check in checks for wrong in check), None)
-
-
-def _check_extra(vllm: VllmSettings) -> Iterator[UserError]:
-    facts, values = vllm_facts(), vllm.read_extra()
-    for name, value in values.items():
-        if name not in facts.arguments:
-            rule = f"--vllm.extra must name arguments of vLLM {facts.version}"
-            yield UserError(rule, value=name, cure=nearest(name, [*facts.arguments]))
-        elif not _suits(value, kind := facts.values.get(name, "")):
-            rule = f"--vllm.extra {name} must be {_describe(kind)}"
-            cure = nearest(str(value), [*map(str, kind)]) if not isinstance(kind, str) else _LEAVE_OUT
-            yield UserError(rule, value=vllm.extra[name], cure=cure)
-        elif value in _NOT_CARRIED.get(name, ()):
-            rule = "vLLM's wheels must hold what --vllm.extra asks for"
-            yield UserError(rule, value=f"{name} {value}", cure=_LEAVE_OUT)
-    draft = values.get("speculative_config")
-    if isinstance(draft, dict) and not str(draft.get("model", "/")).startswith("/"):
-        rule = "a model that drafts must be a folder on Kaggle, where nothing is downloaded"
-        yield UserError(rule, value=str(draft["model"]), cure="mount it, and name its folder below /kaggle/input")
 
 
 def _check_quantization(vllm: VllmSettings, *, gpu: Device, model: Mapping[str, object]) -> Iterator[UserError]:
@@ -88,25 +64,6 @@ def _check_quantization(vllm: VllmSettings, *, gpu: Device, model: Mapping[str, 
         yield UserError(
             rule, value=value, cure=f"{_LEAVE_OUT}: it is read from config.json; dense: {', '.join(_ONLINE)}"
         )
-
-
-def _suits(value: object, kind: object) -> bool:
-    if isinstance(kind, list):
-        return value in kind
-    match kind:
-        case "bool":
-            return isinstance(value, bool)
-        case "int":
-            return isinstance(value, int) and not isinstance(value, bool)
-        case "float":
-            return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return True
-
-
-def _describe(kind: object) -> str:
-    if isinstance(kind, list):
-        return f"one of {', '.join(map(str, kind))}"
-    return {"bool": "true or false", "int": "a whole number", "float": "a number"}[str(kind)]
 
 
 def _check_shares(vllm: VllmSettings, *, gpus: int, heads: int | None) -> Iterator[UserError]:
