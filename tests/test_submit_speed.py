@@ -179,6 +179,13 @@ SPOILT: dict[str, tuple[Any, str]] = {
         "a completion must fit into the model's context of 100 tokens beside its prompt",
     ),
     "integers": (store_bytes, "must be described by a quantization_config(.|\n)*I8 in model.safetensors"),
+    **{
+        name: (
+            lambda export, name=name, value=value: change_json(export / "config.json", **{name: value}),
+            "config.json must describe the weights beside it",
+        )
+        for name, value in (("hidden_size", 96), ("intermediate_size", 100), ("vocab_size", 577))
+    },
     "attention": (
         lambda export: change_json(export / "config.json", model_type="gpt_oss", architectures=["GptOssForCausalLM"]),
         "covers models with full attention",

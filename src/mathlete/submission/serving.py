@@ -7,12 +7,14 @@ from pathlib import Path
 
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
-from mathlete.models import find_model, load_prompt_format
+from mathlete.models import Shape, find_model, load_prompt_format
 from mathlete.runs import read_json
 from mathlete.sampling.embedded import check_covered
 
 _DENSE = frozenset(("F64", "F32", "F16", "BF16"))
 """Types of a dense model's tensors, as safetensors' headers name them."""
+_PLAIN = ("llama", "mistral", "qwen2", "qwen3")
+"""Kinds of model whose layers have the names and shapes of Llama's."""
 _LENGTH = 8
 """Bytes before a header, which say its length. Source: huggingface.co/docs/safetensors, "Format"."""
 
@@ -43,13 +45,35 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
             value=f"{asked} tokens, and {max(0, room)} are left by a prompt of {prompt}",
             cure=f"build with --sampling.max-tokens {max(1, room // 2)}, or with a model that attends to more",
         )
-    if not read_json(model / "config.json").get("quantization_config"):
-        _check_types(model)
+    settings = read_json(model / "config.json")
+    if not settings.get("quantization_config"):
+        _check_tensors(model, _list_shapes(settings))
 
 
-def _check_types(model: Path) -> None:
+def _list_shapes(config: Mapping[str, object]) -> dict[str, list[int]]:
+    """Return {end of a tensor's name: its shape} by a config.json; {} of models of a kind that is not known here."""
+    if config.get("model_type") not in _PLAIN:
+        return {}
+    try:
+        shape = Shape.from_config(config)
+    except (UserError, KeyError, ValueError, TypeError, ZeroDivisionError):
+        return {}
+    linears = {f".{name}.weight": [outputs, inputs] for name, (inputs, outputs) in shape.linears.items()}
+    return {"model.embed_tokens.weight": [shape.vocabulary, shape.hidden], **linears}
+
+
+def _check_tensors(model: Path, shapes: Mapping[str, list[int]]) -> None:
     for file in sorted(model.glob("*.safetensors")):
-        kinds = {str(tensor["dtype"]) for tensor in _read_header(file).values() if "dtype" in tensor}
+        header = _read_header(file)
+        for name, tensor in header.items():
+            wanted = next((shape for end, shape in shapes.items() if name.endswith(end)), None)
+            if wanted is not None and tensor["shape"] != wanted:
+                raise UserError(
+                    "config.json must describe the weights beside it",
+                    value=f"{wanted} by it, {tensor['shape']} in {file.name}, for {name}",
+                    cure="take its config.json from where the weights come from",
+                )
+        kinds = {str(tensor["dtype"]) for tensor in header.values() if "dtype" in tensor}
         if others := sorted(kinds - _DENSE):
             raise UserError(
                 "weights of 8 bits and fewer must be described by a quantization_config: the engine would take them "
