@@ -41,6 +41,7 @@ def find_wrong_extra(config: KernelConfig, *, longest: int | None) -> Iterator[U
         longest: tokens of the model's context; None: not known.
     """
     vllm = config.vllm
+    # Each by itself, first what vLLM would say first.
     facts, values = vllm_facts(), vllm.read_extra()
     for name, value in values.items():
         if name not in facts.arguments:
@@ -60,6 +61,7 @@ def find_wrong_extra(config: KernelConfig, *, longest: int | None) -> Iterator[U
         elif value in _NOT_CARRIED.get(name, ()):
             rule = "vLLM's wheels must hold what --vllm.extra asks for"
             yield UserError(rule, value=f"{name} {value}", cure=_LEAVE_OUT)
+    # A draft by name would be downloaded.
     draft = values.get("speculative_config")
     if isinstance(draft, dict) and not str(draft.get("model", "/")).startswith("/"):
         rule = "a model that drafts must be a folder on Kaggle, where nothing is downloaded"
@@ -71,10 +73,12 @@ def find_wrong_extra(config: KernelConfig, *, longest: int | None) -> Iterator[U
 
 def _check_rows(values: Mapping[str, object], *, rows: int, context: int) -> Iterator[UserError]:
     """Yield what `verify_max_model_len` of config/scheduler.py refuses, with the defaults of engine/arg_utils.py."""
+    # Prompts are read in parts, unless that is said otherwise.
     usual = _BATCHED * (2 if values.get("performance_mode") == "throughput" else 1)
     whole = values.get("enable_chunked_prefill") is False
     said = values.get("max_num_batched_tokens")
     batched = said if isinstance(said, int) else min(rows * context, max(usual, context) if whole else usual)
+    # Each sample that is drawn needs one token of a step.
     if batched < rows:
         rule = "--vllm.at-once must be within the tokens that vLLM reads in one step, max_num_batched_tokens"
         cure = f"--vllm.at-once {batched}, or --vllm.extra max_num_batched_tokens {rows}"

@@ -169,10 +169,12 @@ def _check_group(weights: _Numbers, inputs: _Numbers | None, *, how: str, there:
     """Yield what speaks against one group, in the order of `_get_scheme_from_parts`."""
     small = weights.has(kind="float", bits=4, symmetric=True)
     least = 0.0
+    # Four bits of floating point, with one scale more for the whole tensor (nvfp4) or without (mxfp4).
     if small and weights.has(strategy="tensor_group", group=16) and inputs is None:
         least = 7.5
     elif small and weights.has(strategy="group", group=32):
         least = 8.0
+    # Of Hopper alone, whatever the format is called.
     elif there.capability == _HOPPER and weights.has(bits=4, strategy="group", symmetric=True) and inputs is not None:
         if not (weights.group == 128 and inputs.has(bits=8, strategy="token", symmetric=True, dynamic=True)):
             yield f"{weights.words} with activations in {inputs.words}, where it takes groups of 128 and tokens"
@@ -229,8 +231,10 @@ def _has_kernel(weights: _Numbers, layer: _Layer | None, there: _There) -> bool:
     ):
         return True
     plain = weights.symmetric
+    # AllSpark, of whole rows in 8 bits.
     if 8 <= there.capability < 9 and weights.bits == 8 and plain and group == -1 and _divides(layer, 16, 16):
         return True
+    # Marlin.
     if there.capability >= 7.5 and (plain or weights.bits == 4) and group in _MARLIN and _divides(layer, 128, 64):
         return True
     # Exllama.
@@ -294,6 +298,7 @@ def _check_fp8(stored: _Config, there: _There) -> Iterator[str]:
     scheme, block = stored.get("activation_scheme"), stored.get("weight_block_size")
     if scheme not in ("static", "dynamic"):
         yield f"fp8 with activation_scheme {scheme}, where it takes static and dynamic"
+    # Kernels are of e4m3 (`Fp8LinearMethod`).
     if str(stored.get("fmt", "e4m3")).lower().startswith("e5m2"):
         yield "fp8 of e5m2, where it takes e4m3"
     if block is None:
