@@ -2,23 +2,29 @@
 
 import json
 import re
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
 import pytest
 from transformers import AutoTokenizer, GenerationConfig
+from transformers.utils import chat_template_utils
 
 from mathlete.errors import UserError
 from mathlete.export.formats.gguf_files import Q8_0
 from mathlete.models import ModelSource, load_prompt_format
-from mathlete.prompts import PromptFormat
+from mathlete.models.padding import read_template
+from mathlete.prompts import PROMPT_FILE, PromptFormat
 from mathlete.rows import RowFiles
 from mathlete.rows.parity import describe_mismatch, find_mismatch
 from mathlete.rows.row import IGNORED
 from mathlete.rows.settings import Filters, Rows
 from mathlete.rows.token_rows import make_row
+from mathlete.runs import write_json
 from mathlete.sampling import CompletionReader, SampleBuilder
-from tests.chats import CHATS, load_chat, write_model, write_tokenizer
+from tests.chats import CHATS, Chat, load_chat, write_model, write_tokenizer
 from tests.conftest import CommandLine
 from tests.traced import make_traced, row
 
@@ -63,11 +69,143 @@ def test_marks_of_a_chat_are_told_from_text_that_is_a_token() -> None:
         assert make_row(make_traced(text=text), prompts=load_chat("qwen2.5"), rows=Rows(), filters=Filters()) == "marks"
 
 
-def test_a_template_that_writes_the_date_gives_one_prompt_on_every_day() -> None:
-    prompts = load_chat("llama3.2")
-    assert "strftime_now(" in CHATS["llama3.2"].chat_template
-    assert "Today Date: 26 Jul 2024\n" in prompts.server_text("1")
-    assert "strftime_now(" not in str(prompts.tokenizer.chat_template)
+CLOCKS = {
+    "a literal": "{{ strftime_now('%d %b %Y') }}",
+    "a variable": "{% set f = '%d %b %Y' %}{{ strftime_now(f) }}",
+    "pieces": "{{ strftime_now(format='%' ~ 'd' ~ ' %' + 'b %Y') }}",
+    "another name": "{% set today = strftime_now %}{{ today('%d %b %Y') }}",
+    "where there is one": "{% if strftime_now is defined %}{{ strftime_now('%d %b %Y') }}{% endif %}",
+    "a macro": "{% macro today(f='%d %b') %}{{ strftime_now(f) }}{% endmacro %}{{ today() ~ ' 2024' }}",
+    "a block": "{% block day %}{{ strftime_now('%d %b %Y') }}{% endblock %}",
+    "numbers": "{{ strftime_now('%d')|int }} Jul {{ strftime_now('%Y')|int }}",
+}
+
+
+class Tomorrow(datetime):
+    """A clock that a template must not show."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> "Tomorrow":
+        return cls(2031, 5, 4, 3, 2, 1, tzinfo=tz)
+
+
+def load(folder: Path, chat: Chat, *names: str) -> PromptFormat:
+    """Load a chat whose templates, if there are names, stand under each of them in tokenizer_config.json."""
+    write_tokenizer(folder, chat)
+    if names:
+        (folder / "chat_template.jinja").unlink()
+        config = json.loads((folder / "tokenizer_config.json").read_text())
+        config["chat_template"] = [{"name": name, "template": chat.chat_template} for name in names]
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    return load_prompt_format(ModelSource(name="model", location=str(folder)))
+
+
+@pytest.mark.parametrize("names", [(), ("default", "tool_use")])
+@pytest.mark.parametrize("clock", CLOCKS)
+def test_a_template_that_writes_the_date_gives_one_prompt_on_every_day(
+    clock: str, names: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = replace(CHATS["smollm2"], template=f"{CLOCKS[clock]}. {CHATS['smollm2'].template}")
+    plain = load(tmp_path / "plain", CHATS["smollm2"]).render("1")
+    monkeypatch.setattr(chat_template_utils, "datetime", Tomorrow)
+    prompts = load(tmp_path / "model", chat, *names)
+    assert prompts.notes[0].startswith("date: 26 July 2024 on every day")
+    assert prompts.render("1") == f"26 Jul 2024. {plain}"
+    # What is saved is what a server renders, and is left as it is where it is loaded again.
+    prompts.tokenizer.save_pretrained(tmp_path / "saved")
+    served: Any = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    for tools in ([], None):
+        text = served.apply_chat_template(
+            prompts.messages("1"), tools=tools, tokenize=False, add_generation_prompt=True
+        )
+        assert text == prompts.render("1")
+    again = load_prompt_format(ModelSource(name="saved", location=str(tmp_path / "saved")))
+    assert (again.notes, again.sha256) == ((), prompts.sha256)
+
+
+def test_a_named_template_is_the_one_of_that_text_alone(tmp_path: Path) -> None:
+    for name in ("llama3.2", "qwen3"):
+        one = load(tmp_path / name, CHATS[name], "default", "tool_use")
+        assert (one.notes, one.render("1")) == (load_chat(name).notes, load_chat(name).render("1"))
+    write_json(tmp_path / "qwen3" / PROMPT_FILE, {"instruction": "", "template_args": {"Tools": True}})
+    with pytest.raises(UserError, match="must read its arguments, got Tools, of which it knows nothing"):
+        load_prompt_format(ModelSource(name="model", location=str(tmp_path / "qwen3")))
+
+
+@pytest.mark.parametrize("form", ["%A, %d. %B %y", "%-d/%-m %H:%M:%S", "%Y%m%d%%d", "%j %p %F %T", "no", "%", ""])
+def test_the_day_that_a_template_is_told_is_written_as_strftime_does(form: str, tmp_path: Path) -> None:
+    prompts = load(
+        tmp_path,
+        replace(
+            CHATS["smollm2"],
+            template=f"  {{% set f = {form!r} %}}\n{{{{ strftime_now(f) }}}}|" + CHATS["smollm2"].template,
+        ),
+    )
+    assert prompts.render("1").partition("|")[0] == datetime(2024, 7, 26, tzinfo=UTC).strftime(form)
+
+
+@pytest.mark.parametrize("drawn", ["{{ lipsum(n=1) }}", "{{ range(99)|random }}"])
+def test_a_template_that_draws_by_chance_is_an_error(drawn: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"must write one prompt of one question, got .*\n.*by chance"):
+        load(tmp_path, replace(CHATS["smollm2"], template=drawn + CHATS["smollm2"].template))
+
+
+COMPOSED = (
+    "{% for m in messages %}{{ '<|' + m['role'] + '|>\n' + m['content'] }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>\n' }}{% endif %}"
+)
+MAPPED = (
+    "{% set who = {'system': 'sys', 'user': 'q', 'assistant': 'a', 'tool': 'out'} %}{% for m in messages %}"
+    "{{ '<|' ~ who[m.role] ~ '|>' }}{% if m.reasoning_content %}{{ '<|' ~ 'mind' ~ '|>' }}{% endif %}"
+    "{{ m.content }}{% endfor %}{% if tools %}{{ '<|' ~ 'can' ~ '|>' }}{% endif %}"
+    "{% if add_generation_prompt %}{{ '<|a|>' }}{% endif %}"
+)
+CHATML = ("<|im_start|>", "<|im_end|>")
+GLM = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|observation|>")
+OWN = ("<|endoftext|>", "<|sys|>", "<|q|>", "<|a|>", "<|out|>", "<|mind|>", "<|can|>")
+
+
+@pytest.mark.parametrize(
+    ("template", "marks", "spare"),
+    [
+        (COMPOSED, (*GLM, "<|critic|>"), None),  # any role makes its mark
+        (COMPOSED, ("[MASK]", *GLM), "[MASK]"),
+        (COMPOSED, ("<|dummy_0|>", "[MASK]", *GLM), "<|dummy_0|>"),
+        (COMPOSED, ("<unused0>", *GLM, "<|fim_pad|>"), "<|fim_pad|>"),
+        (MAPPED, OWN, None),
+        (MAPPED, ("<|x|>", *OWN), "<|x|>"),
+        (CHATS["smollm2"].template, (*CHATML, "<x>", "<|user|>"), "<x>"),
+        (CHATS["smollm2"].template, (*CHATML, "<|user|>"), "<|user|>"),
+    ],
+)
+def test_no_conversation_has_the_token_that_is_chosen_to_pad_with(
+    template: str, marks: tuple[str, ...], spare: str | None, tmp_path: Path
+) -> None:
+    end = "<|im_end|>" if "<|im_end|>" in marks else "<|endoftext|>"
+    chat = replace(CHATS["smollm2"], template=template, marks=marks, bos=None, eos=end, pad=end, unk=None)
+    if spare is None:
+        with pytest.raises(UserError, match="no special token that the chat template does not use"):
+            load(tmp_path, chat)
+    else:
+        assert load(tmp_path, chat).tokenizer.pad_token == spare
+
+
+@pytest.mark.parametrize("name", ["r1-distill-llama", "r1-distill-qwen"])
+def test_no_conversation_has_the_token_that_a_real_model_is_padded_with(
+    name: str, load_real: Callable[[str], PromptFormat]
+) -> None:
+    tokenizer = load_real(name).tokenizer
+    used = read_template(tokenizer)
+    assert tokenizer.pad_token not in used
+    assert all(mark in used for mark in ("<｜User｜>", "<｜Assistant｜>", "<｜end▁of▁sentence｜>", "14760"))
+
+
+def test_a_mark_that_the_template_makes_of_a_role_needs_an_embedding(tmp_path: Path) -> None:
+    chat = replace(CHATS["smollm2"], template=COMPOSED, marks=("<pad>", *GLM), bos=None, eos="<|endoftext|>", unk=None)
+    size = len(load(tmp_path, replace(chat, pad="<pad>")).tokenizer)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": size - 1}))
+    with pytest.raises(UserError, match=r"must have an embedding, got 1 without, the first '<\|observation\|>'"):
+        load_prompt_format(ModelSource(name="model", location=str(tmp_path)))
 
 
 def write_doubled(name: str, folder: Path) -> None:

@@ -28,7 +28,11 @@ CPU_S, WALL_S = 10, 120.0
 """Seconds of computing that all renderings together may take, and of a busy machine's clock."""
 _MEMORY_BYTES = 2**30
 _MOST_CHARACTERS = 2_000_000
+_TIMES = 3
+"""How often each is rendered: a template that draws by chance writes another prompt each time."""
+_NO_CHANCE = "take what it draws by chance (`random`, `lipsum`) out of it"
 _CURE = "use the template that the model is served with"
+_ALIKE = "the chat template must write one prompt of one question"
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,8 @@ def try_template(renderings: Sequence[Rendering], *, where: str) -> None:
     """Render conversations in a forked process.
 
     Raises:
-        UserError: one can't be rendered, lacks its text, or takes too much time or memory; `where` names the model.
+        UserError: one can't be rendered, lacks its text, is another each time, or takes too much time or memory;
+            `where` names the model.
     """
     reads, writes = os.pipe()
     with warnings.catch_warnings():
@@ -68,7 +73,7 @@ def try_template(renderings: Sequence[Rendering], *, where: str) -> None:
         raise UserError(rule, value=f"that of {where}, which was still at it", cure=_CURE)
     rule, value = json.loads(said) if said else ("the chat template must render a question", "a process that died")
     if rule:
-        raise UserError(rule, value=value, cure=_CURE)
+        raise UserError(rule, value=value, cure=_NO_CHANCE if rule == _ALIKE else _CURE)
 
 
 def _render_in_child(renderings: Sequence[Rendering], writes: int, *, where: str) -> None:
@@ -93,7 +98,7 @@ def _judge(renderings: Sequence[Rendering], where: str) -> tuple[str, str]:
     """Return (rule, value) of the first that is broken; empty where none is."""
     for one in renderings:
         try:
-            text = one.render()
+            text, *others = [one.render() for _ in range(_TIMES)]
         except MemoryError:
             return f"the chat template must render a question in {_MEMORY_BYTES / 2**30:.0f} GiB of memory", where
         except Exception as error:
@@ -106,6 +111,8 @@ def _judge(renderings: Sequence[Rendering], where: str) -> tuple[str, str]:
             return f"the chat template must write at most {_MOST_CHARACTERS} characters", f"{len(text)} of {where}"
         if missing := [part for part in one.holds if part not in text]:
             return "the chat template must write the question", f"a prompt of {where} without {missing[0]!r}"
+        if any(other != text for other in others):
+            return _ALIKE, f"another each time in that of {where}"
     return "", ""
 
 

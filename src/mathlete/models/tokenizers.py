@@ -3,13 +3,14 @@
 import re
 from collections.abc import Mapping
 from copy import copy
-from datetime import date
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
+from mathlete.models.calendars import fix_date
 from mathlete.models.hosted import HostedPrompts
 from mathlete.models.names import ModelSource, explain_unreadable
+from mathlete.models.padding import list_conversations, read_template, set_padding
 from mathlete.prompts import PromptFormat
 from mathlete.templates import Rendering, try_template
 
@@ -23,18 +24,8 @@ _QUESTION = "What is 7919 + 6841?"
 _TRIED = set[str]()
 """Templates, with their special tokens, that this process has tried: a run has one, and a trial forks the process."""
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
-_PADS, _SPARES = (
-    re.compile(r"pad\b|pad_|pad▁", re.I),
-    re.compile(r"reserved|unused|extra|placeholder|control|spare", re.I),
-)
-"""Names of special tokens that are for padding, and of those that are for nothing."""
-_TODAY = re.compile(r"strftime_now\(\s*(?P<quote>['\"])(?P<format>.*?)(?P=quote)\s*\)")
-_DAY = date(2024, 7, 26)
-"""The day that Llama 3's templates write where there is no clock."""
 _GIVEN = {"messages", "raise_exception", "strftime_now", "add_generation_prompt", "tools", "documents"}
 """What transformers gives a template."""
-_ENDS = re.compile(r"end|eo[stu]", re.I)
-"""Names of special tokens that end a text or a turn, of this model or of the base that it was made from."""
 
 
 def load_prompt_format(source: ModelSource) -> PromptFormat:
@@ -51,7 +42,7 @@ def _check_arguments(tokenizer: "PreTrainedTokenizerBase", arguments: Mapping[st
     """Raise UserError where the chat template reads no argument of that name: it would be passed over in silence."""
     if not arguments:  # of a template it takes longer to list them than to read the whole tokenizer a second time
         return
-    known = _find_arguments(str(tokenizer.chat_template))
+    known = _find_arguments(tokenizer.get_chat_template())
     for name in arguments:
         if name not in known:
             raise UserError(
@@ -123,14 +114,15 @@ def _read_tokenizer(
     # A row that is too long is dropped, and counted: no model computes it, as the warning says.
     tokenizer.deprecation_warnings["sequence-length-is-longer-than-the-specified-maximum"] = True
     _check_tokenizer(tokenizer, where=source.location)
+    date = fix_date(tokenizer)
     _try_template(tokenizer, where=source.location)
     size = _embedding_size(source)
     _check_embedded(tokenizer, size=size, where=source.location)
     notes = (
-        _fix_date(tokenizer),
+        date,
         _tell_missing_opening(tokenizer),
         _set_eos(tokenizer),
-        _set_padding(tokenizer, size=size, where=source.location),
+        set_padding(tokenizer, size=size, where=source.location),
     )
     return tokenizer, tuple(filter(None, notes))
 
@@ -159,10 +151,11 @@ def _check_embedded(tokenizer: "PreTrainedTokenizerBase", *, size: int | None, w
 
     A special token that is for nothing may be: padding that was added and never embedded is replaced.
     """
-    added, template = tokenizer.added_tokens_decoder, str(tokenizer.chat_template)
+    added = tokenizer.added_tokens_decoder
     if size is None or max([tokenizer.vocab_size - 1, *added]) < size:
         return
-    harmless = {index for index, token in added.items() if token.special and str(token) not in template}
+    used = read_template(tokenizer)
+    harmless = {index for index, token in added.items() if token.special and str(token) not in used}
     beyond = sorted(index for index in tokenizer.get_vocab().values() if index >= size and index not in harmless)
     if beyond:
         raise UserError(
@@ -172,34 +165,15 @@ def _check_embedded(tokenizer: "PreTrainedTokenizerBase", *, size: int | None, w
         )
 
 
-def _fix_date(tokenizer: "PreTrainedTokenizerBase") -> str:
-    """Have a template that writes the day's date, as Llama 3.2's, write one day; return a note about it, or "".
-
-    The prompt of another day is another prompt: it would not be the one that was trained. The template is saved so with
-    every export.
-    """
-    template = tokenizer.chat_template
-    if not isinstance(template, str) or not _TODAY.search(template):
-        return ""
-    tokenizer.chat_template = _TODAY.sub(lambda call: repr(_DAY.strftime(call["format"])), template)
-    return f"date: the chat template writes {_DAY} on every day, so that the trained prompt is the served one"
-
-
 def _try_template(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> None:
     """Raise UserError where the template can't write a question, or does not within limits."""
     key = f"{tokenizer.chat_template}\0{tokenizer.special_tokens_map}"
     if key in _TRIED:
         return
     prompts = PromptFormat(tokenizer=tokenizer)
-    first, answer = {"role": "user", "content": _QUESTION}, {"role": "assistant", "content": "14760"}
-    try_template(
-        [
-            Rendering(lambda: prompts.render(_QUESTION), holds=("7919", "6841")),
-            Rendering(lambda: prompts.render_turns([first, answer]), may_fail=True),
-            Rendering(lambda: prompts.render_turns([first, answer, first]), may_fail=True),
-        ],
-        where=where,
-    )
+    asked = Rendering(lambda: prompts.render(_QUESTION), holds=("7919", "6841"))
+    others = (Rendering(render, may_fail=True) for render in list_conversations(tokenizer))
+    try_template([asked, *others], where=where)
     _TRIED.add(key)
 
 
@@ -244,48 +218,3 @@ def _embedding_size(source: ModelSource) -> int | None:
     config = source.read_config()
     size = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
     return None if size is None else int(size)
-
-
-def _set_padding(tokenizer: "PreTrainedTokenizerBase", *, size: int | None, where: str) -> str:
-    """See to a padding token that is not eos and has an embedding; return a note where one was chosen.
-
-    Raises:
-        UserError: the vocabulary has no token to spare.
-    """
-    note, own = "", tokenizer.pad_token
-    beyond = size is not None and tokenizer.pad_token_id is not None and tokenizer.pad_token_id >= size
-    # Padding with eos would mask the label that teaches the model to stop.
-    if beyond or tokenizer.pad_token_id in (None, tokenizer.eos_token_id):
-        spare = _find_spare_token(tokenizer, size=size)
-        if spare is None:
-            raise UserError(
-                "a tokenizer must have a padding token that is not its eos token",
-                value=f"{own!r} in {where}, and no special token that the chat template does not use",
-                cure='name an unused token as "pad_token" in its tokenizer_config.json',
-            )
-        tokenizer.pad_token = spare
-        why = "has no embedding" if beyond else "is eos"
-        note = f"padding: {spare}, a special token that no text has; " + (
-            "the tokenizer names none" if own is None else f"the tokenizer's own, {own}, {why}"
-        )
-    tokenizer.padding_side = "left"
-    return note
-
-
-def _find_spare_token(tokenizer: "PreTrainedTokenizerBase", *, size: int | None) -> str | None:
-    """Return a special token that no text has: one for padding, a reserved one, another unused one, or unk."""
-    template = str(tokenizer.chat_template)
-    added = sorted(tokenizer.added_tokens_decoder.items())
-    special = [str(token) for index, token in added if token.special and (size is None or index < size)]
-    taken = (tokenizer.bos_token, tokenizer.eos_token, tokenizer.unk_token)
-    unused = [token for token in special if token not in taken and token not in template]
-    unk = [tokenizer.unk_token] if tokenizer.unk_token in special else []
-    ranks = (
-        [token for token in unused if _PADS.search(token)],
-        [token for token in unused if _SPARES.search(token)],
-        # The last ones first: what a base was trained with comes first in a vocabulary.
-        [token for token in reversed(unused) if not _ENDS.search(token)],
-        # Vocabularies of bytes, as SentencePiece's with byte fallback, have it but never need it.
-        [token for token in unk if token not in (tokenizer.eos_token, tokenizer.bos_token)],
-    )
-    return next((str(token) for rank in ranks for token in rank), None)
