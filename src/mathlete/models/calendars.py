@@ -28,7 +28,7 @@ def fix_date(tokenizer: "PreTrainedTokenizerBase") -> str:
     a macro of that name stands before it, so that the way in which it is called, or its format made, does not matter.
     """
     templates: object = tokenizer.chat_template
-    named = templates if isinstance(templates, dict) else {"default": templates}
+    named: dict[str, str] = templates if isinstance(templates, dict) else {"default": str(templates)}
     told = {name: _CALENDAR + text for name, text in named.items() if _has_clock(text)}
     if not told:
         return ""

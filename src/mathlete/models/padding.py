@@ -46,7 +46,8 @@ def list_conversations(tokenizer: "PreTrainedTokenizerBase") -> Iterator[Callabl
         *([_USER, called, _say(role), _ASSISTANT] for role in _ROLES),
     ]
     render: Callable[..., Any] = tokenizer.apply_chat_template
-    for options in ({}, {"tools": _TOOLS}, {"enable_thinking": False}):
+    variants: list[dict[str, Any]] = [{}, {"tools": _TOOLS}, {"enable_thinking": False}]
+    for options in variants:
         for ended in (False, True):
             yield from (
                 partial(render, talk, tokenize=False, add_generation_prompt=not ended, **options) for talk in talks
@@ -121,4 +122,4 @@ def _is_of_role(token: str, tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Return whether the template makes the token of a turn's role, whichever that is."""
     render: Callable[..., Any] = tokenizer.apply_chat_template
     said = _say(re.sub(r"^\W+|\W+$", "", token))
-    return any(token in _try(partial(render, [*talk, said], tokenize=False)) for talk in ([_USER, _ASSISTANT], []))
+    return any(token in _try(partial(render, talk, tokenize=False)) for talk in ([_USER, _ASSISTANT, said], [said]))
