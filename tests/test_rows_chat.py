@@ -114,7 +114,8 @@ def test_a_template_that_writes_the_date_gives_one_prompt_on_every_day(
     # What is saved is what a server renders, and is left as it is where it is loaded again.
     prompts.tokenizer.save_pretrained(tmp_path / "saved")
     served: Any = AutoTokenizer.from_pretrained(tmp_path / "saved")
-    for tools in ([], None):
+    without: tuple[list[Any] | None, ...] = ([], None)
+    for tools in without:
         text = served.apply_chat_template(
             prompts.messages("1"), tools=tools, tokenize=False, add_generation_prompt=True
         )

@@ -36,8 +36,8 @@ def list_conversations(tokenizer: "PreTrainedTokenizerBase") -> Iterator[Callabl
 
     Each raises whatever the template does where it takes no such conversation.
     """
-    thought = _ASSISTANT | {"reasoning_content": "7919+6841=14760.", "thinking": "7919+6841=14760."}
-    called = _ASSISTANT | {"tool_calls": [{"id": "call00001", "type": "function", "function": _CALL}]}
+    thought: dict[str, Any] = _ASSISTANT | {"reasoning_content": "7919+6841=14760.", "thinking": "7919+6841=14760."}
+    called: dict[str, Any] = _ASSISTANT | {"tool_calls": [{"id": "call00001", "type": "function", "function": _CALL}]}
     talks: list[Sequence[dict[str, Any]]] = [
         [_USER],
         [_USER, _ASSISTANT],
