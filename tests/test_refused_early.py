@@ -58,7 +58,7 @@ def add_token(special: bool) -> Callable[[Any], Any]:
                                                                      "factor": 2.0}}), "Llama 3's, got yarn"),
         (edit("tokenizer.json", add_token(special=True)), "q8_0 needs an embedding of every token, got token 576"),
         (edit("tokenizer.json", add_token(special=False)), "must have an embedding, got 1 without, the first '[NEW]'"),
-        (edit("config.json", lambda old: {**old, "vocab_size": 500}), "must have an embedding, got 74 without"),
+        (edit("config.json", lambda old: {**old, "vocab_size": 500}), "must have an embedding, got 75 without"),
         (put(float("nan")), f"weights must be finite numbers, got NaN or infinity in {WEIGHT} of"),
         (put(float("inf")), f"weights must be finite numbers, got NaN or infinity in {WEIGHT} of"),
     ],

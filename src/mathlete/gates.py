@@ -291,7 +291,7 @@ def _list_inputs(folder: Path) -> dict[str, object]:
     return {**_as_record(record.get("inputs")), **{name: {name: digest} for name, digest in made.items()}}
 
 
-def _read_record(folder: Path) -> Mapping[str, Any]:
+def _read_record(folder: Path) -> Mapping[str, object]:
     """Read a step's manifest, or its mark where there is none; {} where another program wrote it."""
     file = next((folder / name for name in (MANIFEST, STARTED) if (folder / name).is_file()), None)
     try:
@@ -300,7 +300,7 @@ def _read_record(folder: Path) -> Mapping[str, Any]:
         return {}
 
 
-def _as_record(value: object) -> Mapping[str, Any]:
+def _as_record(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 

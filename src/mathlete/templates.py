@@ -111,6 +111,7 @@ def _judge(renderings: Sequence[Rendering], where: str) -> tuple[str, str]:
             return f"the chat template must write at most {_MOST_CHARACTERS} characters", f"{len(text)} of {where}"
         if missing := [part for part in one.holds if part not in text]:
             return "the chat template must write the question", f"a prompt of {where} without {missing[0]!r}"
+        # A prompt that differs each time would be trained on and never served.
         if any(other != text for other in others):
             return _ALIKE, f"another each time in that of {where}"
     return "", ""

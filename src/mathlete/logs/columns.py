@@ -20,7 +20,7 @@ from mathlete.logs.entries import (
     dig,
 )
 
-COLUMNS: dict[str, Callable[[Any], object]] = {
+COLUMNS: dict[str, Callable[[object], object]] = {
     "problem_id": as_text,
     "statement": as_text,
     "gold": as_gold,

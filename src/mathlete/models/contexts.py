@@ -30,7 +30,7 @@ def find_context(config: Mapping[str, object]) -> int | None:
     )
     if longest is None:
         parts = (find_context(part) for name in _TEXT_PARTS if isinstance(part := config.get(name), Mapping))
-        return next((found for found in parts if found), None)
+        return next(filter(None, parts), None)
     rope = config.get("rope_parameters") or config.get("rope_scaling")
     # Gemma 3's positions are stretched already.
     if not isinstance(rope, Mapping) or "gemma3" in str(config.get("model_type")):

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, cast
 
 from mathlete.errors import UserError
 
@@ -25,7 +25,8 @@ _TURNS = re.compile(
 """Names of special tokens that shape a chat."""
 _ROLES = ("user", "system", "developer", "tool", "function", "observation", "ipython")
 """Who else speaks in conversations."""
-_USER, _ASSISTANT = {"role": "user", "content": "What is 7919 + 6841?"}, {"role": "assistant", "content": "14760"}
+_USER: dict[str, object] = {"role": "user", "content": "What is 7919 + 6841?"}
+_ASSISTANT: dict[str, object] = {"role": "assistant", "content": "14760"}
 _CALL = {"name": "add", "arguments": {"a": 7919, "b": 6841}}
 _SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}}}
 _TOOLS = [{"type": "function", "function": {"name": "add", "description": "Add.", "parameters": _SCHEMA}}]
@@ -36,17 +37,17 @@ def list_conversations(tokenizer: "PreTrainedTokenizerBase") -> Iterator[Callabl
 
     Each raises whatever the template does where it takes no such conversation.
     """
-    thought: dict[str, Any] = _ASSISTANT | {"reasoning_content": "7919+6841=14760.", "thinking": "7919+6841=14760."}
-    called: dict[str, Any] = _ASSISTANT | {"tool_calls": [{"id": "call00001", "type": "function", "function": _CALL}]}
-    talks: list[Sequence[dict[str, Any]]] = [
+    thought = _ASSISTANT | {"reasoning_content": "7919+6841=14760.", "thinking": "7919+6841=14760."}
+    called = _ASSISTANT | {"tool_calls": [{"id": "call00001", "type": "function", "function": _CALL}]}
+    talks: list[Sequence[dict[str, object]]] = [
         [_USER],
         [_USER, _ASSISTANT],
         [_USER, thought, _USER],
         [{"role": "system", "content": "Be exact."}, _USER, thought],
         *([_USER, called, _say(role), _ASSISTANT] for role in _ROLES),
     ]
-    render: Callable[..., Any] = tokenizer.apply_chat_template
-    variants: list[dict[str, Any]] = [{}, {"tools": _TOOLS}, {"enable_thinking": False}]
+    render = cast("Callable[..., str]", tokenizer.apply_chat_template)
+    variants: list[dict[str, object]] = [{}, {"tools": _TOOLS}, {"enable_thinking": False}]
     for options in variants:
         for ended in (False, True):
             yield from (
@@ -54,7 +55,7 @@ def list_conversations(tokenizer: "PreTrainedTokenizerBase") -> Iterator[Callabl
             )
 
 
-def _say(role: str) -> dict[str, Any]:
+def _say(role: str) -> dict[str, object]:
     return {"role": role, "content": "14760", "name": "add", "tool_call_id": "call00001"}
 
 
@@ -120,6 +121,6 @@ def _find_spare_token(tokenizer: "PreTrainedTokenizerBase", *, size: int | None)
 
 def _is_of_role(token: str, tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Return whether the template makes the token of a turn's role, whichever that is."""
-    render: Callable[..., Any] = tokenizer.apply_chat_template
+    render = cast("Callable[..., str]", tokenizer.apply_chat_template)
     said = _say(re.sub(r"^\W+|\W+$", "", token))
     return any(token in _try(partial(render, talk, tokenize=False)) for talk in ([_USER, _ASSISTANT, said], [said]))

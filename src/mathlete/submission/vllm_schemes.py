@@ -181,8 +181,8 @@ def _check_group(weights: _Numbers, inputs: _Numbers | None, *, how: str, there:
         yield from (_tell(weights.words, one) for one in there.layers if not _divides(one, 128, 128))
     elif inputs is None and weights.has(dynamic=False) and how == "pack-quantized":
         yield from _check_packed(weights, there)
-    elif how in _ACTIVATIONS and (found := _find_least(weights, inputs)) is not None:
-        least = found
+    elif how in _ACTIVATIONS and (needed := _find_least(weights, inputs)) is not None:
+        least = needed
     else:
         beside = f" with activations in {inputs.words}" if inputs else ""
         yield f"{weights.words}{beside}, {how}: it has no such scheme"
