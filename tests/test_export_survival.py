@@ -9,7 +9,7 @@ import datasets
 import pytest
 import torch
 
-from mathlete.export import Export, Forgetting, MergeBase, Survival
+from mathlete.export import Export, Forgetting, MergeBase, Survival, distributions
 from mathlete.export.distributions import kl_divergence, row_losses
 from mathlete.export.greedy import compare_greedy
 from mathlete.export.limits import find_breaches, find_kept_breaches, find_merge_breaches
@@ -27,6 +27,14 @@ def test_kl_is_never_negative_and_zero_only_for_the_same(seed: int) -> None:
     other = torch.log_softmax(one + 1e-6 * torch.randn(50, 300), dim=-1)
     assert kl_divergence(one, one) == 0
     assert 0 < kl_divergence(one, other) < 1e-9
+
+
+def test_kl_is_the_same_however_little_is_held_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = (torch.log_softmax(torch.randn(50, 300), dim=-1) for _ in range(2))
+    whole = kl_divergence(one, other)
+    for numbers in (1, 300, 1000):
+        monkeypatch.setattr(distributions, "_PART", numbers)
+        assert kl_divergence(one, other) == pytest.approx(whole, rel=1e-12)
 
 
 HOP: dict[str, Any] = {
