@@ -10,15 +10,17 @@
 with SFTConfig's defaults (bf16, activations computed twice, 8 rows a pass, shuffled) and room for the longest row;
 `trl_fp32`, on a CPU, the same in fp32 with activations kept. `unsloth` is bench/peers/unsloth_sft.py: its own loader,
 adapter and SFTTrainer, as many rows a pass as `trl`; `unsloth_kept` the same with activations kept. On the pocket model
-all make one pass of 32 rows a step, on real weights one of 2. Counted are tokens of rows, never padding, a second of
-the steps after the first few; `ratio_trl_defaults` is the median of mathlete's over the median of `trl`'s,
-`ratio_over_unsloth` over that of the faster of Unsloth's two. `ratios_per_cpu_s` are the same for tokens a CPU second
-of the process (one thread on a CPU), which other work on the machine changes little.
+all make one pass of 32 rows a step, on real weights one of 2, where each row is trained on once to warm up and once
+to be counted. Counted are tokens of rows, never padding, a second of the steps that count; `ratio_trl_defaults` is the
+median of mathlete's over the median of `trl`'s, `ratio_over_unsloth` over that of the faster of Unsloth's two.
+`ratios_per_cpu_s` are the same for tokens a CPU second of the process (one thread on a CPU), which other work on the
+machine changes little.
 """
 
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict, dataclass, field, replace
@@ -86,13 +88,13 @@ class BenchSettings:
     steps: int = 20
     """Optimizer steps that count."""
     warm: int = 4
-    """Steps before them."""
+    """Steps before them; with real weights as many as count, so that all trainers are counted on the same rows."""
     batch: int = 8
     """Rows a pass of mathlete's at a real shape, of 16 a step."""
     shrink: int = 1
     """Divides a real shape's widths and layers, and its rows' lengths, so that a CPU can try the command; no figure."""
     who: tuple[Who, ...] = ("mathlete", "trl", "trl_fp32")
-    """What is compared, beside Unsloth; trl_fp32 on the pocket model alone."""
+    """What is compared, beside Unsloth; trl_fp32 not at random weights' shapes."""
     unsloth: Path | None = None
     """The Python that has Unsloth (default: this one, if it has)."""
     repeats: int = 3
@@ -124,12 +126,14 @@ def recipe_of(shape: str, batch: int) -> Recipe:
 
 
 def write_rows(shape: str, folder: Path, *, count: int, settings: BenchSettings) -> None:
-    """Formatted rows: of a source, or random tokens as many as R1's traces have (lognormal, cut at 8192)."""
+    """Write formatted rows: of a source, or random tokens as many as R1's traces have (lognormal, cut at 8192)."""
     if shape == "pocket" or is_folder(shape):
         words = ["--model", shape, "--until", "format", "--limit", str(count + 200), "--run", str(folder)]
         words += ["--source", settings.trained.rows] if is_folder(shape) else []
         words += ["--mirror", str(settings.trained.mirror)] if settings.trained.mirror else []
         subprocess.run([sys.executable, "-m", "train", "math", *words], check=True, capture_output=True)
+        if is_folder(shape):
+            keep_rows(folder / "data" / "train", count)
         return
     import datasets
 
@@ -140,6 +144,15 @@ def write_rows(shape: str, folder: Path, *, count: int, settings: BenchSettings)
         labels = [-100] * prompt + ids[prompt:]
         rows.append({"input_ids": ids, "labels": labels, "tokens": tokens, "prompt_tokens": prompt})
     datasets.Dataset.from_list(rows).save_to_disk(folder / "data" / "train")
+
+
+def keep_rows(folder: Path, count: int) -> None:
+    """Keep so many rows of a data set, the first: each trainer passes over all of them, in an order of its own."""
+    import datasets
+
+    rows = datasets.load_from_disk(folder).select(range(count)).to_list()
+    shutil.rmtree(folder)
+    datasets.Dataset.from_list(rows).save_to_disk(folder)
 
 
 def random_base(case: Case, folder: Path, *, quantized: bool) -> Any:
@@ -289,14 +302,15 @@ def compare(shape: str, settings: BenchSettings) -> dict[str, Any]:
         str(settings.trained.tokenizer.absolute()) if settings.trained.tokenizer else "",
     )
     names += ["unsloth", "unsloth_kept"] if peer else []
-    rows = rows_a_step(shape) * (settings.steps + settings.warm)
+    warm = settings.steps if is_folder(shape) else settings.warm
+    rows = rows_a_step(shape) * (settings.steps if is_folder(shape) else settings.steps + warm)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     with TemporaryDirectory() as folder:
         write_rows(shape, Path(folder), count=rows, settings=settings)
         for _ in range(settings.repeats):
             for name in names:
                 case = Case(
-                    who=name, shape=shape, steps=settings.steps, warm=settings.warm, data=folder, tokenizer=tokenizer,
+                    who=name, shape=shape, steps=settings.steps, warm=warm, data=folder, tokenizer=tokenizer,
                     batch=settings.batch, unsloth=peer, shrink=settings.shrink,
                 )  # fmt: skip
                 found[name].append(run(case))

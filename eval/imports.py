@@ -1,7 +1,7 @@
 """`python -m eval import`: other tools' logs, or slices of one's own runs, as one run."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from eval.run import SCORES, write_run_report
 from mathlete.command import Command, busy, console
 from mathlete.errors import UserError, require
 from mathlete.gates import GateOutcome
-from mathlete.runs import REPORT, Leftovers, run_step
+from mathlete.runs import MANIFEST, REPORT, STARTED, Leftovers, run_step
 from mathlete.text import counted
 
 _SUMMARY = ("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k",
@@ -76,7 +76,7 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
         raise UserError("files to import must be there", value=missing[0], cure="check the path")
     out = console(json=settings.json)
     say = partial(out.print, markup=False)  # what a log holds is no markup
-    gates = require_runs([file for file in settings.files if file.is_dir()], reason=settings.accept_refused, say=say)
+    gates = require_runs(_runs_of(settings.files), reason=settings.accept_refused, say=say)
     # The run depends on the problems' file, too, where that is no suite of a known hash.
     inputs = {str(file): file for file in settings.files}
     if settings.problems and Path(settings.problems).is_file():
@@ -112,6 +112,13 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
         "missing": content.get("missing", []),
         "skipped": step.skipped,
     }
+
+
+def _runs_of(files: Iterable[Path]) -> list[Path]:
+    """Return the folders of runs among the files. A file of samples in such a folder is judged as that run."""
+    own = {file for file in files if any((file.parent / mark).is_file() for mark in (MANIFEST, STARTED))}
+    folders = [file.parent if file in own and file.name == "samples.jsonl" else file for file in files]
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 def write_imported(

@@ -212,7 +212,8 @@ def test_an_unfinished_run_is_told_as_one_and_stays_one_through_an_import(workdi
     write_json(Path("part/started.json"), {"key": "k", "step": "eval"})
     Path("part/results.json").unlink()
     replay = ("replay", "part", "--simulations", 20, "--n", 1, "--run", "x")
-    for words in (replay, ("import", "whole", "part", "--run", "joined")):
+    by_file = ("import", "whole/samples.jsonl", "part/samples.jsonl", "--problems", "part/problems.jsonl")
+    for words in (replay, ("import", "whole", "part", "--run", "joined"), (*by_file, "--run", "joined")):
         refusal = evaluate(*words).refusal
         assert "a run must be finished before it is used, got part was begun and never finished" in refusal
         assert "Fix: let its command, `python -m eval`, go on to the end, or accept it with --accept-" in refusal

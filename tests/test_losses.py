@@ -255,7 +255,7 @@ def test_an_unfinished_run_counts_the_problems_that_were_begun(tmp_path: Path, e
     told = evaluate("losses", folder, "--json").result["runs"][0]
     assert sum(told["problems"].values()) == 4
     assert told["samples"]["cut_by_clock"] == 0
-    assert "1 problems without samples are left out" in told["notes"][0]
+    assert "left out without samples: 1 problem" in told["notes"][0]
 
 
 GOLDS = [Problem(id=name, statement="?", gold="7") for name in "abcdefgh"]

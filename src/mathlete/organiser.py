@@ -26,7 +26,7 @@ from mathlete.competitions import Competition
 from mathlete.folders import SCORER
 from mathlete.problems import Problem
 from mathlete.runs import read_json, read_record, write_json
-from mathlete.text import quote
+from mathlete.text import counted, quote
 
 Grade = Literal["equal", "different", "unknown", "none"]
 """An answer against the gold: unknown where the checker cannot tell, none where there is no answer."""
@@ -246,8 +246,8 @@ class ScorerResult:
         """Yield what both say, in sentences: the points, and the answers on which they differ."""
         total, what = len(self.judged), self._unit
         if self.left_out:
-            few = ", ".join(self.left_out[:_SHOWN])
-            yield f"left out: {len(self.left_out)} problems whose gold is no answer of {self.competition}: {few}"
+            few, number = ", ".join(self.left_out[:_SHOWN]), counted(len(self.left_out), "problem")
+            yield f"left out: {number} whose gold is no answer of {self.competition}: {few}"
         if not total:
             return
         right = sum(one.own == "equal" for one in self.judged)

@@ -16,6 +16,7 @@ from mathlete.rehearsal.draft import RehearsalSettings, has_gateway
 from mathlete.rehearsal.gateway.behaviours import RESULT
 from mathlete.rehearsal.scorer import answers_in, score_file
 from mathlete.submission import Build, Refusal
+from mathlete.text import counted
 
 if TYPE_CHECKING:
     from mathlete.report import LostRun
@@ -280,4 +281,4 @@ def check_output(folder: Path, build: Build) -> str:
         whys = "; ".join(dict.fromkeys(line.why for line in lines))
         rule = "the model must answer on Kaggle: a file of fallbacks is valid and scores nothing"
         raise UserError(rule, value=whys[:300], cure=again)
-    return f"Kaggle's run: {len(lines)} questions, {fallbacks} fallbacks, output in {folder}"
+    return f"Kaggle's run: {counted(len(lines), 'question')}, {counted(fallbacks, 'fallback')}, output in {folder}"

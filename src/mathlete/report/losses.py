@@ -14,6 +14,7 @@ from mathlete.kernel import JOURNAL, JournalLine, read_journal
 from mathlete.losses import Cause, Losses, ProblemLosses, find_answer_cause
 from mathlete.organiser import BothJudged, Grade, ScorerResult, judge_both, organisers_gold
 from mathlete.scoring import EvalRun
+from mathlete.text import counted
 
 _OUTPUTS = ("", "stage/notebook", "notebook")
 """Where a folder may have the notebook's output: itself, below a rehearsal's folder, below its stage."""
@@ -45,9 +46,7 @@ class LostRun:
         old = sum(line.lost is None for line in lines)
         notes = [f"{path}: no gold is known of {without} of {len(lines)} questions (--golds FILE)"] if without else []
         if old:
-            notes.append(
-                f"{path}: written by an earlier version, so {old} questions do not say why samples had no answer"
-            )
+            notes.append(f"{path}: no cause of empty samples, of an earlier version: {counted(old, 'question')}")
         scorer = _judge_journal(lines, golds=golds, rules=rules) if rules and not rules.scorer.reads_text else None
         return cls(path=path, rows=rows, notes=notes, scorer=scorer)
 
@@ -69,7 +68,7 @@ def read_losses(path: Path, *, golds: Mapping[str, str], rules: Competition | No
     run = EvalRun.read(path)
     rows = run.find_losses(rules=rules)
     missing = len(run.graded) - len(rows)
-    notes = [f"{path} is unfinished: {missing} problems without samples are left out"] if missing else []
+    notes = [f"{path} is unfinished, and left out without samples: {counted(missing, 'problem')}"] if missing else []
     scorer = None
     if rules:
         try:

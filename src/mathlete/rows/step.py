@@ -14,6 +14,7 @@ from mathlete.rows.figures import BadRowFigures, FormatFigures, RowFigures
 from mathlete.rows.files import DroppedTrace, RowFiles
 from mathlete.rows.settings import Filters, Rows
 from mathlete.runs import Advance, write_atomically
+from mathlete.text import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +102,8 @@ class FormatStep:
         if rows.unverified:
             say(f"verified by nothing: {rows.unverified} of {rows.kept} kept traces have no gold")
         if rows.parity.first:
-            say(f"not what is served, and left out: {rows.parity.mismatches} rows; the first, {rows.parity.first}")
+            many = counted(rows.parity.mismatches, "row")
+            say(f"not what is served, and left out: {many}; the first, {rows.parity.first}")
         if mix.ended_by:
             say(f"the mix ended where {mix.ended_by} did: {mix.taken}")
         if self.corpus.keep_dropped:

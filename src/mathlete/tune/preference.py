@@ -14,6 +14,7 @@ from mathlete.errors import UserError
 from mathlete.overlap import hash_statement
 from mathlete.prompts import PromptFormat
 from mathlete.rows import RowFiles
+from mathlete.text import counted
 from mathlete.tune.settings import Dpo
 
 
@@ -57,7 +58,7 @@ def make_pairs(data: Path, *, prompts: PromptFormat, config: Dpo, max_tokens: in
     if not pairs:
         raise UserError(
             "--method dpo needs problems with a right trace and a longer or a wrong one",
-            value=f"no such pair in {len(right)} problems",
+            value=f"no such pair in {counted(len(right), 'problem')}",
             cure="use a --source with several traces a problem, with --keep-dropped and --rows.policy all",
         )
     return pairs
