@@ -8,7 +8,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -20,7 +20,7 @@ from mathlete.kernel.answering import Answerer
 from mathlete.kernel.config import KernelConfig, NotebookClock
 from mathlete.kernel.engine import EngineError
 from mathlete.kernel.ladder import Ladder
-from mathlete.kernel.steps import plan_steps
+from mathlete.kernel.steps import EngineStep, plan_steps
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.solve import Policy
@@ -44,6 +44,9 @@ class Life:
     says: str
 
 
+UNLOADED = Life(boot_s=NEVER, dies_s=0.0, draws_s=0.0, hangs=False, says="")
+
+
 class World:
     """A clock that stands still unless somebody waits, and what waits on it."""
 
@@ -57,6 +60,8 @@ class World:
 
     def wait(self, seconds: float) -> None:
         self.time += max(0.0, seconds)
+
+    sleep = wait
 
     def next_life(self) -> Life:
         """The last life is that of all later processes."""
@@ -164,19 +169,27 @@ class Process:
 
 
 def answer_all(
-    config: KernelConfig, lives: list[Life], *, gaps: list[float], folder: Path
+    config: KernelConfig, lives: list[Life], *, gaps: list[float], folder: Path, given: list[int] | None = None
 ) -> list[tuple[float, float]]:
-    """Return (when it began, how long it took) of each call."""
+    """Return (when it began, how long it took) of each call; add to `given` what was answered."""
     world, calls = World(lives), []
     with pytest.MonkeyPatch.context() as patch:
         world.patch(patch)
-        engine = Ladder(plan_steps(config, gpus=4, model={}), lambda step: cast("Any", Process(world)))
+
+        def make(step: EngineStep) -> Any:
+            # An embedded engine that cannot load the model would answer nothing.
+            return Process(world if step.engine == "vllm" or config.embedded else World([UNLOADED]))
+
+        engine = Ladder(plan_steps(config, gpus=4, model={}), make)
         answerer = Answerer(config, engine=engine, started=time.time(), journal=folder / "missing" / "journal")
         answerer.begin()
         for number, gap in enumerate(gaps):
             world.wait(gap)
             began = world.time
-            assert answerer.answer(problem_id=str(number), statement="1+1") in config.competition.notebook.answers
+            told = answerer.answer(problem_id=str(number), statement="1+1")
+            assert told in config.competition.notebook.answers
+            if given is not None:
+                given.append(told)
             calls.append((began, world.time - began))
     return calls
 
@@ -204,6 +217,7 @@ LIVES = st.lists(
     question_s=st.none() | st.tuples(st.floats(1, 3000), st.floats(1, 3000)),
     gaps=st.lists(st.floats(0, 600), min_size=2, max_size=5),
     left=st.sampled_from([1.0, 1.0, 0.2]),
+    embedded=st.booleans(),
 )
 def test_no_call_outlasts_its_deadline_whatever_engines_do(
     rules: Any,
@@ -212,12 +226,13 @@ def test_no_call_outlasts_its_deadline_whatever_engines_do(
     question_s: tuple[float, float] | None,
     gaps: list[float],
     left: float,
+    embedded: bool,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     floor_s, ceiling_s = sorted(question_s) if question_s else (None, None)
     given_ = {"deadline_s": deadline_s, "question_min_s": floor_s, "question_max_s": ceiling_s}
     clock = NotebookClock(**{name: value for name, value in given_.items() if value is not None})
-    config = KernelConfig(competition=rules, engine="vllm", policy=Policy(n=3), clock=clock)
+    config = KernelConfig(competition=rules, engine="vllm", embedded=embedded, policy=Policy(n=3), clock=clock)
     config = replace(config, clock=replace(config.clock, wall_s=left * config.clock.wall_s))
     calls = answer_all(config, [*lives], gaps=gaps, folder=tmp_path_factory.getbasetemp())
     clock = config.clock
@@ -237,3 +252,22 @@ def test_a_question_of_aimo_2_is_over_in_time_though_its_engine_dies_and_boots_s
     config = KernelConfig(competition=competition("aimo-2"), engine="vllm", policy=Policy(n=1))
     _, (_, took) = answer_all(config, lives, gaps=[0, 0], folder=tmp_path)
     assert 400 + 700 + 150 < took < 0.95 * 1800
+
+
+@dear(30)
+@given(
+    dies=st.lists(st.floats(30, 900), min_size=1, max_size=8),
+    failed=st.integers(0, 3),
+    gaps=st.lists(st.floats(0, 600), min_size=2, max_size=12),
+)
+def test_no_question_is_lost_while_vllm_can_answer_where_nothing_else_can(
+    dies: list[float], failed: int, gaps: list[float], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It boots in ten seconds and answers in five, but for the first boots, and dies between questions and in them."""
+    life: dict[str, Any] = {"draws_s": 5.0, "hangs": False, "says": "</think>\\boxed{2}"}
+    lives = [Life(boot_s=10.0, dies_s=dies_s, **life) for dies_s in dies]
+    first = [Life(boot_s=NEVER, dies_s=0.0, **life)] * failed
+    config = KernelConfig(engine="vllm", embedded=False, policy=Policy(n=1))
+    given_: list[int] = []
+    answer_all(config, [*first, *lives], gaps=gaps, folder=tmp_path_factory.getbasetemp(), given=given_)
+    assert given_[failed > 2 :] == [2] * (len(gaps) - (failed > 2))

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from mathlete.competitions import competition
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel.causes import find_cause_of_end
 from mathlete.kernel.config import KernelConfig, config_from
+from mathlete.kernel.engine import EngineError
+from mathlete.kernel.ladder import Ladder
 from mathlete.kernel.steps import EngineStep, plan_steps
 from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import VllmSettings, VllmShape
@@ -163,6 +166,36 @@ def test_later_steps_keep_what_mended_a_cause_before(causes: list[str], names: l
             assert step.vllm.tensor_parallel == 1
         if before.vllm.max_model_len is not None:
             assert step.vllm.max_model_len == before.vllm.max_model_len
+
+
+def test_where_the_embedded_engine_cannot_load_the_last_settings_are_tried_again_and_what_was_passed_over_too() -> None:
+    config = KernelConfig(engine="vllm", embedded=False)
+    assert config_from(json.loads(json.dumps(config.to_json()))) == config
+    assert "embedded" not in replace(config, embedded=True).to_json()
+    assert plan_steps(replace(config, engine="transformers"), gpus=1, model=DENSE)[-1].name == "embedded"
+    left: list[Mapping[str, object]] = []
+    causes = iter([OTHER, OTHER, OTHER, OUT_OF_MEMORY, OTHER, OTHER, OTHER])
+    made: list[EngineStep] = []
+
+    class Dead(SimpleNamespace):
+        def start(self, *, timeout_s: float) -> None:
+            raise EngineError(next(causes))
+
+    def make(step: EngineStep) -> Any:
+        made.append(step)
+        return Dead(close=lambda: None)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mathlete.kernel.ladder._PAUSE_S", 0.0)
+        ladder = Ladder(plan_steps(config, gpus=1, model=DENSE), make, on_step=left.append)
+        for _ in range(3):
+            with pytest.raises(EngineError):
+                ladder.start(timeout_s=100.0)
+    safer, again, half = "vllm with safer settings", "vllm again", "vllm with half the context"
+    assert [step.name for step in made] == ["vllm", safer, again, again, half, again, again, again]
+    assert [fact["next"] for fact in left] == [step.name for step in made[1:]]
+    assert made[1].vllm == made[2].vllm == made[3].vllm != made[4].vllm == made[5].vllm
+    assert {step.engine for step in made} == {"vllm"}
 
 
 def test_triton_is_no_cure_where_compiling_fails_and_nothing_new_costs_no_boot() -> None:

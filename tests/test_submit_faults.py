@@ -235,6 +235,9 @@ def test_what_a_fault_expects_follows_from_the_version_of_the_package() -> None:
     assert [fault.suits(aimo_1) for fault in (wrong_id, raises, small)] == [False, False, True]
     assert all(fault.suits(served) for fault in FAULTS.values())
     assert [name for name, fault in FAULTS.items() if not fault.suits(aimo_3)] == [*VLLM_FAULTS]
+    alone = [name for name, fault in FAULTS.items() if not fault.suits(replace(served, embedded=False))]
+    assert {"vllm-oom-always", "vllm-wheel-other", "vllm-weights-cut"} < {*alone} < {*VLLM_FAULTS}
+    assert "vllm-oom-at-boot" not in alone
 
 
 def test_there_are_at_least_twenty_faults_of_vllm_and_each_says_what_the_journal_must() -> None:

@@ -14,18 +14,21 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.kaggle_image import VLLM_LOCK, vllm_lock
 from mathlete.kernel.config import KernelConfig
+from mathlete.kernel.steps import plan_steps
 from mathlete.models.hardware import GPUS
 from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import VllmSettings
 from mathlete.solve import Policy
 from mathlete.submission.build import Build
 from mathlete.submission.contents import Contents
+from mathlete.submission.embedded_fit import settle_steps
 from mathlete.submission.engine_choice import choose_engine, count_shared
 from mathlete.submission.metadata import KERNEL_FILE, VllmFrom
 from mathlete.submission.mounts import code_cells
 from mathlete.submission.notebook import notebook_text
 from mathlete.submission.vllm_memory import find_crowding
 from mathlete.submission.vllm_notebook import write_downloads
+from submit.mounting import require_vllm_here
 from tests.conftest import NAMES, CommandLine
 
 CONFIG = KernelConfig()
@@ -270,6 +273,33 @@ def test_a_context_that_has_no_room_beside_the_weights_is_refused(
         assert refused.cure
 
 
+UNLOADABLE = [
+    # what the config says, GiB of weights, machine, why the embedded engine cannot load it
+    ({}, 5, "NvidiaL4", ""),
+    (INT8, 5, "NvidiaL4", ""),
+    ({"quantization_config": {**W3A16, "format": "float-quantized"}}, 5, "NvidiaL4", "compressed-tensors weights"),
+    (AWQ, 5, "NvidiaL4", "does not read awq weights"),
+    (FP8, 5, "NvidiaL4", "does not read fp8 weights"),
+    ({}, 40, "NvidiaL4", "40.0 GiB of weights and its cache do not fit into one GPU"),
+    ({}, 40, "NvidiaH100", ""),
+    ({"model_type": "gpt_oss"}, 5, "NvidiaH100", "attention with sinks"),
+    ({"model_type": "no_such"}, 5, "NvidiaH100", "must be a model folder transformers can load"),
+]
+
+
+@pytest.mark.parametrize(("own", "gib", "machine", "says"), UNLOADABLE)
+def test_the_ladder_has_an_embedded_step_only_where_that_engine_can_load_the_model(
+    tmp_path: Path, own: dict[str, object], gib: int, machine: str, says: str
+) -> None:
+    model = model_of(tmp_path, **{"model_type": "qwen2", **own})
+    how = {"machine": machine, "weights": gib * 2**30}
+    config, told = settle_steps(replace(CONFIG, engine="vllm"), model=model, **how)  # type: ignore[arg-type]
+    assert (says in told, config.embedded, bool(told)) == (True, not says, bool(says))
+    last = plan_steps(config, gpus=1, model={})[-1]
+    assert last.engine == ("vllm" if says else "transformers")
+    assert settle_steps(CONFIG, model=model, **how) == (CONFIG, "")  # type: ignore[arg-type]
+
+
 FIND_ALONE = """
 import json, os
 BUILT = {"wheels": {}, "config": "", "weights": {}, "vllm": os.environ["LOCK"]}
@@ -339,7 +369,7 @@ def test_the_notebook_that_downloads_has_internet_and_the_very_lock(tmp_path: Pa
 
 
 def test_a_build_of_vllm_mounts_the_download_and_passes_preflights_checks(
-    built_wheels: Path, submit: CommandLine
+    built_wheels: Path, submit: CommandLine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mathlete.submission.checks import check_parts
 
@@ -356,6 +386,12 @@ def test_a_build_of_vllm_mounts_the_download_and_passes_preflights_checks(
     (build.downloads / "vllm.ipynb").write_text("{}")
     assert build.hashes().id != before
     (build.downloads / "vllm.ipynb").unlink()
+    alone = replace(build, config=replace(build.config, embedded=False))
+    assert "vLLM, without an embedded step after it" in [one.what for one in check_parts(alone)]
+    with pytest.raises(UserError, match="weights that the embedded engine can load"):
+        require_vllm_here(alone, "none")
+    monkeypatch.setattr("mathlete.submission.checks.find_unloadable", lambda *_, **__: "it does not read awq weights")
+    assert "must not end on an embedded engine" in str([one.refusals for one in check_parts(build)])
     refused = {one.what for one in check_parts(build) if one.refusals}
     assert refused == {"vLLM, where it is the engine"}
     lost = submit("rehearse", "--questions", "1")

@@ -59,6 +59,9 @@ def run_faults(
     require_gates(build)
     rules = build.config.competition
     chosen = [fault for fault in FAULTS.values() if fault.suits(build.config) and name in (fault.name, "all")]
+    if not chosen and FAULTS[name].ends_embedded and build.config.engine == "vllm":
+        rule = "a fault that the embedded engine's turn follows needs weights that it can load"
+        raise UserError(rule, value=f"--fault {name}", cure="choose another --fault")
     if not chosen and FAULTS[name].needs == "vllm":
         rule, cure = "a fault of vLLM needs a build whose engine it is", "build with --engine vllm"
         raise UserError(rule, value=f"a build of the {build.config.engine} engine", cure=cure)

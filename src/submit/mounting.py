@@ -59,7 +59,11 @@ def require_weights_here(build: Build) -> None:
 
 def require_vllm_here(build: Build, wheels: str) -> None:
     """Raise UserError where vLLM is the engine and its CPU build is not in the folder; "none" goes without it."""
+    if build.config.engine == "vllm" and wheels == "none" and not build.config.embedded:
+        rule, cure = "a rehearsal without vLLM needs weights that the embedded engine can load", "leave out --vllm none"
+        raise UserError(rule, value=f"{build.weight_format} in {build.model}", cure=cure)
     if build.config.engine == "vllm" and wheels != "none" and not (Path(wheels) / VLLM_LOCK).is_file():
-        cure = "fetch it once with `python -m submit image --engine vllm`, or rehearse with --vllm none, which shows "
-        cure += "that the embedded engine answers in its place"
+        cure = "fetch it once with `python -m submit image --engine vllm`"
+        if build.config.embedded:
+            cure += ", or rehearse with --vllm none, which shows that the embedded engine answers in its place"
         raise UserError("a rehearsal with vLLM needs its CPU build", value=f"no {VLLM_LOCK} in {wheels}", cure=cure)

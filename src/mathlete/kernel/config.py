@@ -97,7 +97,10 @@ class KernelConfig:
     policy: Policy = field(default_factory=Policy)
     """How one problem is solved."""
     engine: str = "transformers"
-    """What draws the samples first: one of ENGINES_THERE. Where it does not come up, the embedded engine does."""
+    """What draws the samples first: one of ENGINES_THERE."""
+    embedded: bool = True
+    """Whether the embedded engine can load the model, and so draws where vLLM does not come up; else vLLM is tried
+    again. The build finds it out: the notebook has no table of formats."""
     vllm: VllmSettings = field(default_factory=VllmSettings)
     """Settings of vLLM, where that is the engine."""
     precision: Precision = "auto"
@@ -181,9 +184,10 @@ class KernelConfig:
         rules = {key: part for key, part in self.competition.to_json().items() if part is not None}
         value = {**flatten(self), "policy": self.policy.to_json(), "competition": rules}
         prompt = {"prompt": said} if (said := self.prompt.to_json()) else {}
-        served = {name: value[name] for name in ("engine", "vllm")} if self.engine == "vllm" else {}
+        alone = {} if self.embedded else {"embedded": False}
+        served = {"engine": self.engine, "vllm": value["vllm"], **alone} if self.engine == "vllm" else {}
         return {
-            **{name: own for name, own in value.items() if name not in ("prompt", "engine", "vllm")},
+            **{name: own for name, own in value.items() if name not in ("prompt", "engine", "vllm", "embedded")},
             **prompt,
             **served,
         }

@@ -2,7 +2,8 @@
 
 An engine that does not come up, that dies twice, or of which nothing comes is left for the next; each step is on the
 clock, and the journal has a line for it with its cause. Some steps are taken only where the cause is one that they
-mend. The last step is tried again and again: there is nothing else.
+mend. The last step is tried again and again: there is nothing else. Where the embedded engine cannot load the model,
+that is vLLM, each restart with its line, and with a pause after one that failed.
 """
 
 import time
@@ -19,6 +20,11 @@ _LEAST_S = 5.0
 """Seconds below which no step is begun that others come after: the last one has all of them."""
 _BARREN = 2
 """Requests in a row without a word after which a step is left: its processes live, and nothing comes of them."""
+
+
+_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 60.0
+"""Seconds from a failed boot of a step that repeats to the next, each time twice as long: what is short of memory or
+of a port may pass."""
 
 
 class Ladder:
@@ -44,6 +50,8 @@ class Ladder:
         self._step, *self._rest = steps
         self._make, self._on_step, self._process = make, on_step, make(self._step)
         self._ready, self._restarted, self._silent = False, False, False
+        self._failed = 0
+        """Boots in a row that failed of the step that repeats."""
 
     @property
     def step(self) -> str:
@@ -52,7 +60,7 @@ class Ladder:
 
     @property
     def goes_on(self) -> bool:
-        """Whether another step is left where this one fails."""
+        """Whether another step is left where this one fails, or the same that may do better in another process."""
         return bool(self._rest)
 
     @property
@@ -80,9 +88,14 @@ class Ladder:
             except EngineError as error:
                 if not self.goes_on:
                     raise
+                again = self._step.repeats
+                self._failed += again
                 self._leave(str(error), seconds=time.monotonic() - stepped)
+                if again and self._step.repeats:
+                    # The next question tries it, unless a step that was passed over mends what failed.
+                    raise
             else:
-                self._ready = True
+                self._ready, self._failed = True, 0
                 return
 
     def stream(
@@ -140,16 +153,23 @@ class Ladder:
         self._on_step({"step": self.step, "cause": cause, "seconds": 0.0, "next": self.step})
 
     def _start_step(self, left_s: float) -> None:
-        if self.goes_on and left_s * _SHARE < _LEAST_S:
+        others = self.goes_on and not self._step.repeats
+        if others and left_s * _SHARE < _LEAST_S:
             raise EngineError(f"the clock: {max(0.0, left_s):.0f} s are left for loading")
-        self._process.start(timeout_s=left_s * _SHARE if self.goes_on else max(left_s, 0.0))
+        left_s = max(left_s, 0.0)
+        if self._failed and not others:
+            pause_s = min(left_s / 2, _LONGEST_PAUSE_S, _PAUSE_S * 2 ** (self._failed - 1))
+            time.sleep(pause_s)
+            left_s -= pause_s
+        self._process.start(timeout_s=left_s * _SHARE if others else left_s)
 
     def _leave(self, cause: str, *, seconds: float) -> None:
         """Go down to the next step that may mend the cause, and say why."""
         self._process.close()
         left, rest = self._step, self._rest
         place, self._step = next((at, step) for at, each in enumerate(rest) if (step := each.follow(left, cause)))
-        # What was passed over may mend what goes wrong next; after the last there is nothing.
-        self._rest = [] if place == len(rest) - 1 else [*rest[:place], *rest[place + 1 :]]
+        # What was passed over may mend what goes wrong next; after the last there is nothing, unless it repeats.
+        if not self._step.repeats:
+            self._rest = [] if place == len(rest) - 1 else [*rest[:place], *rest[place + 1 :]]
         self._process, self._restarted = self._make(self._step), False
         self._on_step({"step": left.name, "cause": cause, "seconds": round(seconds, 1), "next": self.step})

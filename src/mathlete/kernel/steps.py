@@ -62,9 +62,13 @@ class EngineStep:
     """Makes its settings of those that were left, and of the cause; None: it has its own."""
     about: Sequence[tuple[str, Sequence[str]]] = ()
     """(Pattern of causes, settings that they are about); any other is about all of them."""
+    repeats: bool = False
+    """Whether it tries the settings that were left again and again: nothing but them can answer."""
 
     def follow(self, left: "EngineStep", cause: str) -> "EngineStep | None":
         """Return it as the next after one that was left for this cause; None where it mends nothing of it."""
+        if self.repeats:
+            return replace(self, vllm=left.vllm)
         if not re.search(self.mends, cause):
             return None
         if self.change is None:
@@ -85,6 +89,8 @@ def plan_steps(config: KernelConfig, *, gpus: int, model: Mapping[str, object]) 
 
     >>> [step.name for step in plan_steps(KernelConfig(engine="vllm"), gpus=1, model={})]
     ['vllm', 'vllm with safer settings', 'vllm with half the context', 'embedded']
+    >>> [step.name for step in plan_steps(KernelConfig(engine="vllm", embedded=False), gpus=1, model={})][-1]
+    'vllm again'
     >>> [step.name for step in plan_steps(KernelConfig(), gpus=1, model={})]
     ['embedded']
     """
@@ -102,7 +108,7 @@ def plan_steps(config: KernelConfig, *, gpus: int, model: Mapping[str, object]) 
         step(name="vllm with safer settings", change=safer),
         *([step(name="vllm on one GPU", mends=_JOINING, change=_stay_alone)] if gpus > 1 and shared > 1 else ()),
         step(name="vllm with half the context", mends=rf"GPU memory|{_CACHE}", change=shorter),
-        embedded,
+        embedded if config.embedded else step(name="vllm again", repeats=True),
     ]
 
 

@@ -46,8 +46,13 @@ class Fault:
             case "server":
                 return config.competition.notebook.gateway.api == "inference-server"
             case "vllm":
-                return config.engine == "vllm"
+                return config.engine == "vllm" and (config.embedded or not self.ends_embedded)
         return True
+
+    @property
+    def ends_embedded(self) -> bool:
+        """Whether the journal must say that the embedded engine's turn came."""
+        return any('"embedded"' in pattern for pattern in self.journalled)
 
     def expect_with(self, version: str | None) -> Outcome:
         """Return how it must end with a version of kaggle_evaluation; None: without any, as with an iterator."""

@@ -21,6 +21,7 @@ from mathlete.runs import (
     write_json,
 )
 from mathlete.submission.contents import list_contents
+from mathlete.submission.embedded_fit import settle_steps
 from mathlete.submission.engine_choice import EngineWord, choose_engine
 from mathlete.submission.lint import require_sound
 from mathlete.submission.metadata import (
@@ -320,18 +321,16 @@ def build_submission(
     config.check()
     read_day(released)
     mounted = None if names.uploads_model else describe_weights(model, gib=model_gib, licence=licence)
-    choice = choose_engine(
-        engine,
-        model=model,
-        machine=machine or config.competition.notebook.machine,
-        config=config,
-        weights=mounted.size if mounted else _size_of(model),
-    )
+    shape, size = machine or config.competition.notebook.machine, mounted.size if mounted else _size_of(model)
+    choice = choose_engine(engine, model=model, machine=shape, config=config, weights=size)
     say(f"engine {choice.engine}: {choice.reason}")
     if vllm_wheels is not None and choice.engine != "vllm":
         say("--vllm-wheels not used: the engine is another one")
     config = replace(config, engine=choice.engine)
     check_serving(model, config, weights=names.uploads_model)
+    config, told = settle_steps(config, model=model, machine=shape, weights=size)
+    if told:
+        say(told)
     vllm = choose_bringer(vllm_wheels) if choice.engine == "vllm" else None
     outcome = require_passed(model, reason=accept_refused)
     names = names.name_variation(model)

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from mathlete.errors import UserError
 from mathlete.gates import REBUILD, require_passed
 from mathlete.kaggle_image import image_packages
+from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
+from mathlete.submission.embedded_fit import MOST_WEIGHTS, find_unloadable
 from mathlete.submission.engine_choice import count_shared, find_lack_of_room, find_refusal
 from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_kernel, lint_model
 from mathlete.submission.metadata import DOWNLOADS, KERNEL_FILE
@@ -37,7 +39,7 @@ def check_parts(build: Build, *, released: str = "") -> list[Check]:
         check("wheels against the image", _wheels(build)),
         check("the export as it was made", _export(build)),
         check("weights against the GPU", _gpu(build)),
-        check("vLLM, where it is the engine", _vllm(build)),
+        check(_name_vllm(build.config), _vllm(build)),
         check("sizes", _sizes(build)),
         check("machine and licence by the rules", _by_rules(build)),
         check("model cutoff date", _cutoff(build, released or build.released)),
@@ -115,9 +117,17 @@ def _gpu(build: Build) -> Iterator[Refusal]:
         yield Refusal(rule=rule, value=value, cure="choose another machine or another export")
 
 
+def _name_vllm(config: KernelConfig) -> str:
+    return "vLLM, where it is the engine" if config.embedded else "vLLM, without an embedded step after it"
+
+
 def _vllm(build: Build) -> Iterator[Refusal]:
     if build.config.engine != "vllm":
         return
+    lacking = find_unloadable(build.model, machine=build.machine, weights=build.weight_bytes)
+    if lacking and build.config.embedded:
+        rule = "the notebook must not end on an embedded engine that cannot load the model"
+        yield Refusal(rule=rule, value=lacking, cure="run `submit build` again")
     refusal = find_refusal(model=build.model, machine=build.machine, config=build.config)
     if refusal is not None:
         yield refusal_of(refusal)
@@ -133,7 +143,7 @@ def _sizes(build: Build) -> Iterator[Refusal]:
     gpu = Device.of_machine(build.machine)
     # The embedded engine uses one GPU, whatever the machine has; vLLM shares the model among those it is given.
     shared = 1 if build.config.engine == "transformers" else count_shared(build.config, build.machine, build.model)
-    if gpu is not None and weights > 0.85 * shared * gpu.memory:
+    if gpu is not None and weights > MOST_WEIGHTS * shared * gpu.memory:
         count = gpu.machines[build.machine]
         of = "" if count in (None, shared) else f" (of {count}: the engine uses {shared})"
         one = "one GPU" if shared == 1 else f"{shared} GPUs"

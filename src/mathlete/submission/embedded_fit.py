@@ -1,0 +1,51 @@
+"""Whether the embedded engine could load a model on a machine of Kaggle's: only then the ladder may end on it."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from mathlete.errors import UserError
+from mathlete.kernel import KernelConfig
+from mathlete.models import Device, find_model
+from mathlete.sampling.embedded import check_covered
+from mathlete.submission.weights import formats_of, name_storage
+
+MOST_WEIGHTS = 0.85
+"""Part of the memory of all GPUs of an engine that weights may take: the rest is for keys and values."""
+
+
+def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
+    """Return why the embedded engine cannot load a model, in words; "" where nothing speaks against it.
+
+    Args:
+        model: the folder with the model's config.json.
+        machine: Kaggle's machine shape, of which it uses one GPU.
+        weights: the bytes of the model's weights.
+    """
+    if not any(one.embedded for one in formats_of(model)):
+        return f"it does not read {name_storage(model)} weights"
+    gpu = Device.of_machine(machine)
+    if gpu is not None and weights > MOST_WEIGHTS * gpu.memory:
+        return f"{weights / 2**30:.1f} GiB of weights and its cache do not fit into one GPU of {gpu.memory_gib:.1f} GiB"
+    try:
+        check_covered(find_model(str(model)).load_config())
+    except UserError as error:
+        # What a library says of a config that it cannot read stands in brackets, and is long.
+        return error.rule.partition(" (")[0] + (f", got {error.value}" if error.value else "")
+    return ""
+
+
+def settle_steps(config: KernelConfig, *, model: Path, machine: str, weights: int) -> tuple[KernelConfig, str]:
+    """Return (the settings with what the ladder may end on, what a person should know of that; "" where nothing).
+
+    Args:
+        config: how the notebook answers, by which engine.
+        model: the folder with the model's config.json.
+        machine: Kaggle's machine shape.
+        weights: the bytes of the model's weights.
+    """
+    why = find_unloadable(model, machine=machine, weights=weights) if config.engine == "vllm" else ""
+    told = (
+        f"no embedded step: {why}. Where vLLM does not come up it is tried again; a rerun that lacks its wheels has "
+        "no answers"
+    )
+    return replace(config, embedded=not why), told if why else ""
