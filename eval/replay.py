@@ -200,7 +200,7 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     Raises:
         UserError: a file was asked for, and no policy is one that a notebook can have.
     """
-    from mathlete.replay import Choice
+    from mathlete.replay import Choice, Drawn
 
     file, possible = settings.write_policy, Choice.list_possible(result.outcomes)
     unshown = [one for one in possible if not one.is_shown]
@@ -209,21 +209,26 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     if file is None and unshown == possible:
         out.print("nothing to hand in: no vote that was tried is shown to beat majority; try --vote majority too")
         return
-    capped = bool(settings.policies.max_tokens)
+    drawn = Drawn.read(settings.folders)
     choice = Choice.best(
         result.outcomes,
-        capped=capped,
+        capped=bool(settings.policies.max_tokens),
         questions=result.questions,
         recordings=settings.runs,
-        sampling=Choice.read_sampling(settings.folders),
+        drawn=drawn,
     )
     how = choice.words.removesuffix(" --budget none")
     if file:
         choice.write(file)
         out.print(f"{file}: {choice.words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
         how = f"--policy-file {shlex.quote(str(file))}"
-        if not choice.sampling:
-            out.print("the recordings do not say how their samples were drawn, or differ: no sampling words go with it")
+    if drawn.unsaid:
+        out.print(
+            "the recordings do not say how their samples were drawn, or differ, so these are not carried: "
+            f"{', '.join(drawn.unsaid)}"
+        )
+    if drawn.others:
+        out.print(f"what no word of a notebook says changed the samples too: {', '.join(drawn.others)}", markup=False)
     of = ", of majority's and those whose vote is shown to beat it" if unshown else ""
     if unshown == possible:
         of = ", whose vote is not shown to beat majority; --vote majority tries that too"

@@ -1,11 +1,13 @@
 """A choice is carried from the replay into the notebook without a word lost."""
 
 import json
+import shlex
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import tyro
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,12 +15,16 @@ from mathlete.command.command_line import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.metrics import Interval
-from mathlete.replay import Choice
+from mathlete.prompts import PromptSettings
+from mathlete.replay import Choice, Drawn
 from mathlete.replay.outcomes import Cost, Outcome, Score
 from mathlete.replay.simulation import Wall
 from mathlete.sampling import SamplingConfig
+from mathlete.scoring import RunSettings
 from mathlete.shipped import data_folder
-from submit.building import LEADING_FLAGS, build_defaults
+from mathlete.solve import BudgetSettings, Policy
+from mathlete.tir import ToolSettings
+from submit.building import LEADING_FLAGS, BuildSettings, build_defaults
 from tests.conftest import CommandLine
 
 NO_FLAGS = read_leading_flags([], LEADING_FLAGS)
@@ -35,7 +41,7 @@ def choose(evaluate: CommandLine, folder: Path, *words: object) -> Choice:
 def test_the_best_of_the_policies_is_built(evaluate: CommandLine, workdir: Path) -> None:
     words = ("--n", 1, 3, "--stop", "none", "votes2", "--budget", "9000:100:500:250", "9000:free", "--questions", 5)
     choice = choose(evaluate, workdir, *words)
-    assert (choice.budget, choice.max_tokens, choice.questions) == ("9000:100:500:250", None, 5)
+    assert (choice.budget, choice.max_tokens, choice.questions) == ("9000:100:500:250", 256, 5)
     built = build_defaults(read_leading_flags(["--policy-file", "policy.json"], LEADING_FLAGS))
     assert (built.solving.policy, built.solving.n, built.solving.budget) == (choice.policy, choice.n, choice.budget)
     config = KernelConfig().with_budget(built.solving.budget)
@@ -61,15 +67,108 @@ def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, wo
         results = json.loads(Path(folder, "results.json").read_text())
         results["policy"]["sampling"] = sampling.to_json()
         Path(folder, "results.json").write_text(json.dumps(results))
-    assert Choice.read_sampling([Path("one"), Path("other")]) == Choice.read_sampling([Path("nowhere")]) == {}
+    differ = Drawn.read([Path("one"), Path("other")])
+    assert (differ.unsaid, differ.tools, differ.prompt) == (["sampling", "cap"], {}, {})
+    assert Drawn.read([Path("nowhere")]) == Drawn()
     words = ("replay", "one", "--simulations", 100, "--n", 1, "--stop", "none", "--write-policy", "policy.json")
     assert "--sampling.min-p 0.02 --sampling.top-k 50 --sampling.stop Q: 'a b'" in " ".join(
         evaluate(*words).stdout.split()
     )
     built = build_defaults(read_leading_flags(["--policy-file=policy.json"], LEADING_FLAGS))
-    assert built.solving.sampling == replace(
-        drawn, max_tokens=build_defaults(NO_FLAGS).solving.sampling.max_tokens, enough=None
+    assert built.solving.sampling == replace(drawn, enough=None)
+
+
+RECORDED = RunSettings(
+    suite="s", suite_sha="s", problems=50, precision="nf4", dtype="bfloat16",
+    policy=Policy(
+        n=32, seed=7, stop="exact", vote="length", select=4, harvest=0.3, harvest_tokens=200,
+        sampling=SamplingConfig(
+            temperature=0.9, top_p=0.8, min_p=0.1, top_k=50, repetition_penalty=1.1, stop=("Q:", "a b"), max_tokens=77,
+            timeout_s=9.0, enough=2,
+        ),
+    ),
+    budget=BudgetSettings(wall_s=900.0, floor_s=1.0, ceiling_s=90.0, questions=50),
+    tools=asdict(ToolSettings(turns=2, timeout_s=3.0, memory_mib=512, output_chars=99, at_once=3, instruction="On.")),
+    prompt={"instruction": "Just say \\boxed{it}.", "template_args": ["think=false", "a=b c"], "organiser": ""},
+    opens_thoughts="yes", engine="transformers", model_sha="m",
+)  # fmt: skip
+OF_THE_REPLAY = ("n", "seed", "stop", "vote", "select", "harvest", "budget", "timeout_s", "enough")
+"""What is replayed, or another in the notebook by its nature: seeds, and waits of a clock."""
+OF_THE_MODEL = ("suite", "suite_sha", "problems", "precision", "dtype", "opens_thoughts", "engine", "model_sha")
+"""What was asked, and of what; a precision is named beside the words."""
+
+
+def record(folder: Path, settings: RunSettings) -> None:
+    shutil.copytree(data_folder() / "recordings" / "pocket", folder)
+    (folder / "manifest.json").unlink()
+    results = json.loads((folder / "results.json").read_text())
+    (folder / "results.json").write_text(json.dumps({**results, **settings.to_json()}))
+
+
+def test_whatever_changes_a_sample_is_carried_from_the_recording_into_the_notebook(
+    evaluate: CommandLine, workdir: Path
+) -> None:
+    record(workdir / "one", RECORDED)
+    tools, prompt = ToolSettings(**(RECORDED.tools or {})), PromptSettings.from_json(RECORDED.prompt)  # type: ignore[arg-type]
+    pairs = [(RECORDED.policy.sampling, SamplingConfig()), (tools, ToolSettings()), (prompt, PromptSettings())]
+    usual = [name for own, plain in pairs for name, value in vars(own).items() if value == vars(plain)[name]]
+    # It is refused by name, alone.
+    assert usual == ["organiser"]
+    words = ("replay", "one", "--simulations", 100, "--n", 2, "--stop", "none", "--write-policy", "p.json")
+    shown = " ".join(evaluate(*words).stdout.split())
+    assert "changed the samples too: precision nf4, sampling.timeout-s 9.0" in shown
+    said = Choice.read(Path("p.json")).words
+    assert f"p.json: {said}" in shown
+    file = build_defaults(read_leading_flags(["--policy-file", "p.json"], LEADING_FLAGS))
+    typed = tyro.cli(BuildSettings, args=shlex.split(said), default=build_defaults(NO_FLAGS))
+    for built in (file, typed):
+        policy, own = built.solving.to_policy(), RECORDED.policy
+        # A cap on forced answers says nothing where there are none.
+        assert policy == replace(
+            own, n=2, seed=0, stop="none", vote="majority", select=0, harvest=0.0, harvest_tokens=32,
+            sampling=replace(own.sampling, timeout_s=None, enough=None),
+        )  # fmt: skip
+        assert (built.drawing.tools, built.drawing.prompt) == (tools, prompt)
+    carried = {*vars(RECORDED.policy.sampling), "policy", "sampling", "harvest_tokens", "tools", "prompt"}
+    assert {*vars(RECORDED), *vars(RECORDED.policy), *vars(RECORDED.policy.sampling)} == {
+        *OF_THE_REPLAY, *OF_THE_MODEL, *carried,
+    }  # fmt: skip
+
+
+def test_forced_answers_have_the_cap_of_the_recordings_and_none_where_none_is_asked_for() -> None:
+    drawn = Drawn(harvest_tokens=200)
+    forced, free = (
+        Choice.best([outcome("majority", 0, 0, 5, weight)], capped=False, questions=9, recordings=[], drawn=drawn)
+        for weight in (0.5, 0.0)
     )
+    assert "--harvest 0.5 --harvest-tokens 200" in forced.words
+    assert free.harvest_tokens is None
+
+
+def test_what_recordings_do_not_say_is_named_and_stays_the_builds(evaluate: CommandLine, workdir: Path) -> None:
+    record(workdir / "one", RECORDED)
+    record(workdir / "other", replace(RECORDED, tools=None, prompt={"instruction": "x"}))
+    samples = [json.loads(line) for line in Path("other/samples.jsonl").read_text().splitlines()]
+    others = [json.dumps({**one, "seed": one["seed"] + 1}) for one in samples]
+    Path("other/samples.jsonl").write_text("\n".join([*others, ""]))
+    words = ("replay", "one", "other", "--simulations", 100, "--n", 1, "--stop", "none", "--write-policy", "p.json")
+    assert "so these are not carried: tools, prompt" in " ".join(evaluate(*words).stdout.split())
+    told = json.loads(Path("p.json").read_text())
+    assert "tools" not in told
+    # Files of versions before.
+    old = {name: value for name, value in told.items() if name not in ("harvest_tokens", "tools", "prompt")}
+    Path("p.json").write_text(json.dumps({**old, "max_tokens": None, "sampling": {}}))
+    usual = build_defaults(NO_FLAGS)
+    built = build_defaults(read_leading_flags(["--policy-file", "p.json"], LEADING_FLAGS))
+    assert (built.drawing, built.solving.sampling) == (usual.drawing, usual.solving.sampling)
+
+
+def test_an_organisers_prompt_is_refused_by_name(submit: CommandLine, evaluate: CommandLine, workdir: Path) -> None:
+    record(workdir / "one", replace(RECORDED, prompt={"organiser": "nemotron-like"}))
+    evaluate("replay", "one", "--simulations", 100, "--n", 1, "--stop", "none", "--write-policy", "p.json")
+    refused = " ".join(submit("build", "--policy-file", "p.json", "--names.owner", "alice").refusal.split())
+    assert "a notebook's prompt is its own, got --prompt.organiser nemotron-like" in refused
+    assert "--prompt.organiser '' in place of the policy file's" in refused
 
 
 @pytest.mark.usefixtures("workdir")
@@ -81,7 +180,7 @@ def test_a_replay_prints_its_table_each_time_and_ends_with_the_line_to_paste(eva
         assert "change [95%]" in shown
         last = shown.splitlines()[-1]
         assert last.startswith("python -m submit build --model MODEL --policy ")
-        assert last.endswith("/majority --n 2")
+        assert last.endswith("/majority --n 2 --sampling.max-tokens 256")
 
 
 @pytest.mark.usefixtures("workdir")
@@ -90,6 +189,16 @@ def test_a_clock_without_allowances_is_not_handed_on(evaluate: CommandLine) -> N
     refused = evaluate("replay", "pocket", "--simulations", 100, *words).refusal
     assert "a policy to hand on needs a clock with allowances" in refused
     assert not Path("policy.json").exists()
+
+
+def outcome(vote: str, lo: float, informative: int, score: float, harvest: float) -> Outcome:
+    of_score = Interval(value=score, lo=score, hi=score)
+    nothing = Cost(arrivals=1, wall_s=1, generated_s=1)
+    return Outcome(
+        n=2, max_tokens=9, stop="none", vote=vote, wall=None, harvest=harvest, informative=informative,
+        change=Interval(value=score - 5, lo=lo, hi=9), p_overrun=0, spent=nothing, saved=nothing, submission_s=1,
+        submission_p95_s=1, score=Score(new_set=of_score, subset=of_score, same_set=of_score, all_runs=of_score),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -107,17 +216,8 @@ def test_a_clock_without_allowances_is_not_handed_on(evaluate: CommandLine) -> N
 def test_a_vote_is_chosen_that_is_shown_to_beat_majority(
     tried: list[tuple[str, float, int, float, float]], chosen: str
 ) -> None:
-    def outcome(vote: str, lo: float, informative: int, score: float, harvest: float) -> Outcome:
-        of_score = Interval(value=score, lo=score, hi=score)
-        nothing = Cost(arrivals=1, wall_s=1, generated_s=1)
-        return Outcome(
-            n=2, max_tokens=9, stop="none", vote=vote, wall=None, harvest=harvest, informative=informative,
-            change=Interval(value=score - 5, lo=lo, hi=9), p_overrun=0, spent=nothing, saved=nothing, submission_s=1,
-            submission_p95_s=1, score=Score(new_set=of_score, subset=of_score, same_set=of_score, all_runs=of_score),
-        )  # fmt: skip
-
     outcomes = [outcome(*one) for one in tried]
-    choice = Choice.best(outcomes, capped=False, questions=9, recordings=[], sampling={})
+    choice = Choice.best(outcomes, capped=False, questions=9, recordings=[], drawn=Drawn())
     assert choice.words.removesuffix(" --budget none").replace(" --n 2", "") == f"--policy all/{chosen}"
 
 
@@ -127,7 +227,7 @@ def test_a_replay_of_a_real_recording_hands_in_no_vote_that_is_not_shown(evaluat
     shown = evaluate(*words, "--vote", "all").stdout
     assert "what the vote strength weighs samples by" in shown
     assert "of majority's and those whose vote is shown to beat it:" in " ".join(shown.split())
-    assert shown.splitlines()[-1].endswith(" --policy all/majority --n 8")
+    assert shown.splitlines()[-1].endswith(" --policy all/majority --n 8 --sampling.max-tokens 256")
     alone = evaluate(*words, "--vote", "length").stdout
     assert "nothing to hand in: no vote that was tried is shown to beat majority" in " ".join(alone.split())
     assert "submit build" not in alone

@@ -16,7 +16,7 @@ from mathlete.models import find_model, pick_default_model
 from mathlete.prompts import PromptSettings
 from mathlete.sampling import SamplingConfig
 from mathlete.solve import BudgetSettings, Policy
-from submit.building import Solving, find_cap
+from submit.building import Solving, draw_as_recorded, find_cap
 
 if TYPE_CHECKING:
     from mathlete.corpus import Questions
@@ -108,7 +108,7 @@ class AnswerSettings:
         """
         if not (self.competition and self.rules and self.rules.prompt):
             return self.model
-        if self.model.prompt != PromptSettings():
+        if self.model.prompt not in (PromptSettings(), PromptSettings(organiser=self.competition)):
             value = ", ".join(self.model.prompt.to_json())
             raise UserError("an organiser's prompt must be alone", value=value, cure="leave out all of --prompt.")
         return replace(self.model, prompt=PromptSettings(organiser=self.competition))
@@ -192,6 +192,7 @@ def answer_defaults(flags: LeadingFlags) -> AnswerSettings:
             temperature=fixed.temperature, top_p=fixed.top_p, top_k=fixed.top_k or 0, max_tokens=fixed.max_tokens
         )
         solving = replace(solving, n=fixed.samples, sampling=sampling)
+    drawn = ModelSettings()
     if chosen := flags.last("policy-file"):
-        solving = solving.with_file(Path(chosen))
-    return AnswerSettings(file=tyro.MISSING, solving=solving)
+        solving, drawn = solving.with_file(Path(chosen)), draw_as_recorded(drawn, Path(chosen))
+    return AnswerSettings(file=tyro.MISSING, solving=solving, model=drawn)

@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import tyro
 
 from mathlete.command import LeadingFlags, busy, console
 from mathlete.competitions import Competition, competition
 from mathlete.delivery import complete_names
+from mathlete.drawing import ModelSettings
 from mathlete.errors import UserError
 from mathlete.folders import require_apart
 from mathlete.kernel import KernelConfig
@@ -23,6 +24,7 @@ from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import VllmSettings
 from mathlete.solve import Policy
 from mathlete.submission import Build, Names, build_submission
+from mathlete.text import counted
 from mathlete.tir import ToolSettings
 from submit.adapters import AdapterChoices, build_adapter_command, note_build
 from submit.choices import CHOICES, read_choices, write_choices
@@ -72,7 +74,8 @@ class Solving:
     budget: str = ""
     """The clock, as for `python -m eval replay`: SECONDS[:FLOOR:CEILING[:RESERVE]]; default, and none: the rules'."""
     policy_file: Path | None = None
-    """Take policy, n, budget and sampling from this file of `python -m eval replay --write-policy`; flags go first."""
+    """Take policy, n, budget, sampling, tools and prompt from this file of `python -m eval replay --write-policy`;
+    flags go first."""
     harvest: float = 0.0
     """Weight of forced answers beside samples' own, as in `python -m eval --harvest`; 0: none."""
     harvest_tokens: int = 32
@@ -96,6 +99,7 @@ class Solving:
             n=choice.n,
             budget=choice.budget,
             harvest=choice.harvest,
+            harvest_tokens=choice.harvest_tokens or self.harvest_tokens,
             sampling=choice.sample(self.sampling),
         )
 
@@ -125,6 +129,22 @@ class Drawing:
     """Folder of `submit wheels --engine vllm` to send; default: a notebook on Kaggle downloads vLLM's wheels."""
     tools: ToolSettings = field(default_factory=ToolSettings)
     prompt: PromptSettings = field(default_factory=PromptSettings)
+
+
+Drawer = TypeVar("Drawer", Drawing, ModelSettings)
+"""Settings of tools and prompt, among others."""
+
+
+def draw_as_recorded(usual: Drawer, file: Path) -> Drawer:
+    """Return the settings with the tools and the prompt of a policy file, where it says them.
+
+    Raises:
+        UserError: it is no such file.
+    """
+    from mathlete.replay import Choice
+
+    choice = Choice.read(file)
+    return replace(usual, tools=choice.draw_tools(usual.tools), prompt=choice.draw_prompt(usual.prompt))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +209,8 @@ def build_defaults(flags: LeadingFlags) -> BuildSettings:
     settings = _read_kept(flags) or _fresh_defaults(flags)
     if not (chosen := flags.last("policy-file")):
         return settings
-    return replace(settings, solving=settings.solving.with_file(Path(chosen)))
+    file = Path(chosen)
+    return replace(settings, solving=settings.solving.with_file(file), drawing=draw_as_recorded(settings.drawing, file))
 
 
 def _read_kept(flags: LeadingFlags) -> "BuildSettings | None":
@@ -249,6 +270,7 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
     if drawing.prompt.organiser:
         # Its rules may be a file of this machine, and an organiser who chooses a prompt takes no notebook.
         rule, cure = "a notebook's prompt is its own", "use --prompt.instruction and --prompt.template-args"
+        cure += ", and --prompt.organiser '' in place of the policy file's" if solving.policy_file else ""
         raise UserError(rule, value=f"--prompt.organiser {drawing.prompt.organiser}", cure=cure)
     machine = settings.kaggle.machine or rules.notebook.machine
     named, chosen = find_export(settings.model, engine=drawing.engine, machine=machine)
@@ -336,6 +358,8 @@ build keeps none."""
 def describe_build(made: Build, settings: BuildSettings, *, names: Names) -> list[str]:
     """Return what was chosen, in lines: the model and what draws, how, and how long."""
     config, solving = made.config, settings.solving
+    own = [f"{name} {value!r}" for name, value in config.prompt.to_json().items()]
+    own += [f"Python in {counted(config.tools.turns, 'turn')}"] if config.tools.turns else []
     sampling = solving.sampling
     clock = (config.clock.wall_s, config.clock.question_min_s, config.clock.question_max_s, config.clock.reserve_s)
     return [
@@ -344,6 +368,7 @@ def describe_build(made: Build, settings: BuildSettings, *, names: Names) -> lis
         f"samples    n {solving.n} · at most {sampling.max_tokens:,} tokens · policy {solving.policy} · "
         f"{f'forced answers weigh {solving.harvest:g} · ' if solving.harvest else ''}"
         f"temperature {sampling.temperature:g} · seed {solving.seed}",
+        *([f"prompt     {' · '.join(own)}"] if own else ()),
         "clock      {:,.0f} s · each question {:g} to {:g} s · {:g} s kept back".format(*clock),
         f"on Kaggle  {names.owner}, by the rules of {config.competition.name}",
     ]

@@ -1,18 +1,17 @@
 """Choice: the policy that a replay found best, as a file that `python -m submit build` and `python -m eval` take."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
 from mathlete.errors import UserError
+from mathlete.prompts import PromptSettings
+from mathlete.replay.drawn import Drawn, list_words
 from mathlete.replay.outcomes import Outcome
-from mathlete.runs import read_json, read_record, write_json
+from mathlete.runs import read_record, write_json
 from mathlete.sampling import SamplingConfig
-
-_CARRIED = ("temperature", "top_p", "min_p", "top_k", "repetition_penalty", "stop")
-"""Words of SamplingConfig that change what a sample says: what was replayed holds for these alone."""
+from mathlete.tir import ToolSettings
 
 _TYPES = {
     "policy": (str,),
@@ -20,7 +19,10 @@ _TYPES = {
     "n": (int,),
     "max_tokens": (int, type(None)),
     "harvest": (int, float),
+    "harvest_tokens": (int, type(None)),
 }
+_SELDOM = ("harvest", "harvest_tokens", "tools", "prompt")
+"""Fields that stand in a file only where they say something."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class Choice:
     """STOP/VOTE, as for --policy."""
     n: int
     max_tokens: int | None
-    """Cap on a sample, tokens; None where no cap was tried."""
+    """Cap on a sample, tokens: the one that was tried, else the recordings'; None where they do not say it."""
     budget: str
     """As for --budget; none: no clock was tried."""
     recordings: tuple[str, ...]
@@ -46,6 +48,12 @@ class Choice:
     """Weight of forced answers, as for --harvest; 0: none."""
     sampling: Mapping[str, object] = field(default_factory=dict)
     """How the samples were drawn, by SamplingConfig's names; empty where the recordings do not say, or differ."""
+    harvest_tokens: int | None = None
+    """Cap on what fills the box of a forced answer; None: not said, as the next two."""
+    tools: Mapping[str, object] | None = None
+    """Python that the model had, by ToolSettings' names; {}: none."""
+    prompt: Mapping[str, object] | None = None
+    """What the prompt had otherwise than the model's folder says, by PromptSettings' names; {}: nothing."""
 
     def __post_init__(self) -> None:
         """Raise TypeError where a file has something else in a field."""
@@ -53,14 +61,19 @@ class Choice:
             if type(getattr(self, name)) not in types:
                 raise TypeError(f"{name} is {getattr(self, name)!r:.40}")
         SamplingConfig.from_json(self.sampling).check()
+        self.draw_tools(ToolSettings()).check()
+        self.draw_prompt(PromptSettings()).check()
 
     @property
     def words(self) -> str:
         """The choice as words of `python -m eval` and `python -m submit build`."""
         cap = f" --sampling.max-tokens {self.max_tokens}" if self.max_tokens else ""
-        drawn = "".join(f" {word}" for word in self.sampling_words())
+        drawn = list_words("sampling", self.sampling, SamplingConfig())
+        drawn += list_words("tools", self.tools or {}, ToolSettings())
+        drawn += list_words("prompt", self.prompt or {}, PromptSettings())
         forced = f" --harvest {self.harvest:g}" if self.harvest else ""
-        return f"--policy {self.policy} --n {self.n}{forced}{drawn} --budget {self.budget}{cap}"
+        forced += f" --harvest-tokens {self.harvest_tokens}" if self.harvest and self.harvest_tokens else ""
+        return f"--policy {self.policy} --n {self.n}{forced}{cap}{drawn} --budget {self.budget}"
 
     @classmethod
     def best(
@@ -70,7 +83,7 @@ class Choice:
         capped: bool,
         questions: int,
         recordings: Sequence[Path],
-        sampling: Mapping[str, object],
+        drawn: Drawn,
     ) -> Self:
         """Choose the policy with the highest expected score; of equal ones the quickest.
 
@@ -82,7 +95,7 @@ class Choice:
             capped: whether caps were tried.
             questions: questions of a submission.
             recordings: the runs that were replayed.
-            sampling: how their samples were drawn (`Choice.read_sampling`).
+            drawn: how their samples were drawn.
 
         Raises:
             UserError: no policy is one that a notebook can have.
@@ -99,7 +112,7 @@ class Choice:
         return cls(
             policy=f"{'all' if best.stop == 'none' else best.stop}/{best.vote}",
             n=best.n,
-            max_tokens=best.max_tokens if capped else None,
+            max_tokens=best.max_tokens if capped else drawn.max_tokens,
             budget=best.wall.words if best.wall else "none",
             harvest=best.harvest,
             recordings=tuple(map(str, recordings)),
@@ -107,7 +120,10 @@ class Choice:
             score=best.score.new_set.value,
             lo=best.score.new_set.lo,
             hi=best.score.new_set.hi,
-            sampling=sampling,
+            sampling=drawn.sampling or {},
+            harvest_tokens=drawn.harvest_tokens if best.harvest else None,
+            tools=drawn.tools,
+            prompt=drawn.prompt,
         )
 
     @staticmethod
@@ -121,27 +137,19 @@ class Choice:
         tokens = self.max_tokens or usual.max_tokens
         return replace(drawn, max_tokens=tokens, timeout_s=usual.timeout_s, enough=usual.enough)
 
-    @staticmethod
-    def read_sampling(folders: Sequence[Path]) -> dict[str, object]:
-        """Return how samples of recorded runs were drawn, by SamplingConfig's names; {} where they differ or don't say.
+    def draw_tools(self, usual: ToolSettings) -> ToolSettings:
+        """Return the tools that the recordings' model had, where they say it."""
+        return usual if self.tools is None else ToolSettings(**{**self.tools})  # type: ignore[arg-type]
 
-        A run that was imported from another tool's log says it in part at most, so it counts as one that does not.
-        """
-        drawn = [_read_sampling(folder / "results.json") for folder in folders]
-        return drawn[0] if drawn and all(one == drawn[0] for one in drawn) else {}
-
-    def sampling_words(self) -> list[str]:
-        """Return the flags of `--sampling.…` by which a command draws as the recordings were drawn."""
-        usual = vars(SamplingConfig())
-        drawn = {name: value for name, value in self.sampling.items() if value != usual[name]}
-        return [
-            f"--sampling.{name.replace('_', '-')} {shlex.join(map(str, value if isinstance(value, list) else [value]))}"
-            for name, value in drawn.items()
-        ]
+    def draw_prompt(self, usual: PromptSettings) -> PromptSettings:
+        """Return the prompt of the recordings, where they say it."""
+        return usual if self.prompt is None else PromptSettings.from_json(self.prompt)
 
     def write(self, file: Path) -> None:
-        """Write the choice as JSON; a weight of forced answers only where there is one."""
-        write_json(file, {name: value for name, value in asdict(self).items() if name != "harvest" or value})
+        """Write the choice as JSON."""
+        write_json(
+            file, {name: value for name, value in asdict(self).items() if name not in _SELDOM or value not in (0, None)}
+        )
 
     @classmethod
     def read(cls, file: Path) -> Self:
@@ -151,12 +159,3 @@ class Choice:
             UserError: no such file, or another content.
         """
         return read_record(file, lambda row: cls(**{**row, "recordings": tuple(row["recordings"])}))
-
-
-def _read_sampling(file: Path) -> dict[str, object]:
-    row = read_json(file) if file.is_file() else {}
-    policy = row.get("policy")
-    sampling = policy.get("sampling") if isinstance(policy, dict) else None
-    if "imported" in str(row.get("engine", "imported")) or not isinstance(sampling, dict):
-        return {}
-    return {name: value for name, value in sampling.items() if name in _CARRIED}
