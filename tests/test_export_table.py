@@ -30,8 +30,10 @@ from mathlete.kernel.config import KernelConfig
 from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
+from mathlete.sampling.served import VllmSettings
 from mathlete.submission import Build, Names, checks
 from mathlete.submission.weights import list_needed, list_storage
+from submit.mounting import find_export
 
 POCKET = find_model("pocket")
 
@@ -240,6 +242,50 @@ def test_the_machine_chooses_the_export_of_a_run(
     choice = choose_export(tmp_path, engine=engine, machine=machine)
     assert choice.reason.startswith(chosen)
     assert choice.folder == tmp_path / EXPORT_FORMATS[chosen.split(":")[0]].folder
+
+
+@pytest.mark.parametrize(
+    ("engine", "refused", "chosen"),
+    [
+        ("auto", (), "fp8: what vLLM serves best"),
+        ("auto", ("fp8",), "w8a16: what vLLM serves of the run's, not fp8: no kernel of fp8"),
+        ("auto", ("fp8", "w8a16"), "int8: what vLLM serves of the run's, not fp8: no kernel of fp8"),
+        (
+            "auto",
+            ("fp8", "w8a16", "int8"),
+            "int8: the embedded engine multiplies it, and vLLM serves none of the run's",
+        ),
+        # Who asks for vLLM is told why it cannot serve the best.
+        ("vllm", ("fp8", "w8a16", "int8"), "fp8: what vLLM serves best"),
+        ("embedded", (), "int8: the embedded engine multiplies it"),
+    ],
+)
+def test_auto_chooses_engine_and_export_together(
+    engine: str, refused: tuple[str, ...], chosen: str, tmp_path: Path
+) -> None:
+    for name in ("int8", "w8a16", "fp8"):
+        folder = tmp_path / EXPORT_FORMATS[name].folder
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+    why = {EXPORT_FORMATS[name].folder: f"no kernel of {name}" for name in refused}
+    choice = choose_export(
+        tmp_path, engine=engine, machine="NvidiaH100", refuse=lambda export: why.get(export.name, "")
+    )
+    assert choice.reason.startswith(chosen)
+    assert choice.folder == tmp_path / EXPORT_FORMATS[chosen.split(":")[0]].folder
+
+
+@pytest.mark.parametrize(("extra", "chosen"), [("32", "export-fp8"), ("abc", "export")])
+def test_a_run_is_built_with_the_export_of_the_engine_that_will_draw(tmp_path: Path, extra: str, chosen: str) -> None:
+    fp8 = {"quant_method": "compressed-tensors", "format": "float-quantized", "config_groups": {}}
+    int8 = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    for name, how in (("export", int8), ("export-fp8", fp8)):
+        (tmp_path / name).mkdir()
+        content = {**json.loads(Path(POCKET.location, "config.json").read_text()), "quantization_config": how}
+        (tmp_path / name / "config.json").write_text(json.dumps(content))
+    config = KernelConfig(vllm=VllmSettings(extra={"block_size": extra}))
+    named, _ = find_export(str(tmp_path), engine="auto", machine="NvidiaH100", config=config)
+    assert named == str(tmp_path / chosen)
 
 
 def test_fp8_needs_its_own_gpu_though_it_is_stored_as_others_are() -> None:

@@ -273,18 +273,22 @@ def build_command(settings: BuildSettings) -> dict[str, object]:
         cure += ", and --prompt.organiser '' in place of the policy file's" if solving.policy_file else ""
         raise UserError(rule, value=f"--prompt.organiser {drawing.prompt.organiser}", cure=cure)
     machine = settings.kaggle.machine or rules.notebook.machine
-    named, chosen = find_export(settings.model, engine=drawing.engine, machine=machine)
-    if chosen:
-        out.print(f"export {named}: {chosen}", markup=False)
-    mounts = (about.model_source, about.model_gib)
-    model, given = find_model_files(named, *mounts, names=settings.names, run=settings.run)
-    names, reason = complete_names(given, model=model, folder=settings.run)
-    if reason:
-        out.print(f"owner {names.owner}: {reason}")
     config = KernelConfig(
         competition=rules, policy=solving.to_policy(), tools=drawing.tools, prompt=drawing.prompt, vllm=drawing.vllm
     )
     config = config.with_budget(solving.budget)
+    config.check()
+    named, chosen = find_export(settings.model, engine=drawing.engine, machine=machine, config=config)
+    if chosen:
+        out.print(f"export {named}: {chosen}", markup=False)
+    mounts = (about.model_source, about.model_gib)
+    model, given = find_model_files(named, *mounts, names=settings.names, run=settings.run)
+    if drawing.engine == "vllm" and given.uploads_model:
+        # A refusal in a second, before all weights are hashed for their version.
+        Build.choose_engine(drawing.engine, model=model, machine=machine, config=config)
+    names, reason = complete_names(given, model=model, folder=settings.run)
+    if reason:
+        out.print(f"owner {names.owner}: {reason}")
     kaggle, wheels = settings.outputs
     if (settings.run / CHOICES).is_file() and settings.choices is None:
         out.print(f"what no flag says is as in {settings.run / CHOICES}, where that is of the same model")

@@ -5,6 +5,7 @@ from pathlib import Path
 from mathlete.errors import UserError, require
 from mathlete.export.formats import choose_export
 from mathlete.kaggle_image import VLLM_LOCK
+from mathlete.kernel import KernelConfig
 from mathlete.models import find_model
 from mathlete.submission import Build, Names
 
@@ -37,7 +38,7 @@ def find_model_files(model: str, mounted: str, gib: float | None, *, names: Name
     return source.fetch_description(run / f"model-{source.location.replace('/', '--')}"), names
 
 
-def find_export(model: str, *, engine: str, machine: str) -> tuple[str, str]:
+def find_export(model: str, *, engine: str, machine: str, config: KernelConfig) -> tuple[str, str]:
     """Return (the export that --model stands for, why that one of a run's; "" where it is no run).
 
     Raises:
@@ -46,7 +47,12 @@ def find_export(model: str, *, engine: str, machine: str) -> tuple[str, str]:
     run = Path(model)
     if (run / "config.json").is_file() or not (run / "export" / "config.json").is_file():
         return model, ""
-    chosen = choose_export(run, engine=engine, machine=machine)
+
+    def refuse(export: Path) -> str:
+        choice = Build.choose_engine("auto", model=export, machine=machine, config=config)
+        return "" if choice.engine == "vllm" else choice.reason
+
+    chosen = choose_export(run, engine=engine, machine=machine, refuse=refuse)
     return str(chosen.folder), chosen.reason
 
 

@@ -22,7 +22,7 @@ from mathlete.runs import (
 )
 from mathlete.submission.contents import list_contents
 from mathlete.submission.embedded_fit import settle_steps
-from mathlete.submission.engine_choice import EngineWord, choose_engine
+from mathlete.submission.engine_choice import EngineChoice, EngineWord, choose_engine
 from mathlete.submission.lint import require_sound
 from mathlete.submission.metadata import (
     DATASET_FILE,
@@ -189,6 +189,15 @@ class Build:
         value = read_json(file) if file.is_file() else {}
         need, links = value.get("need", []), str(value.get("find_links", ""))
         return tuple(map(str, need)) if isinstance(need, list) else (), Path(links) if links else None
+
+    @staticmethod
+    def choose_engine(word: EngineWord, *, model: Path, machine: str, config: KernelConfig) -> EngineChoice:
+        """Return what draws with the weights in a folder, and why.
+
+        Raises:
+            UserError: vLLM is asked for and cannot serve that model there.
+        """
+        return choose_engine(word, model=model, machine=machine, config=config, weights=_size_of(model))
 
     def hash_parts(self) -> dict[str, str]:
         """Hash every file but the notebook."""

@@ -5,7 +5,8 @@ Hopper, Blackwell) 8-bit floating point, below it 8-bit weights with 16-bit acti
 The embedded engine multiplies the 8-bit integers of bitsandbytes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mathlete.errors import UserError
@@ -24,13 +25,17 @@ class ChosenExport:
     reason: str
 
 
-def choose_export(run: Path, *, engine: str, machine: str) -> ChosenExport:
+def choose_export(
+    run: Path, *, engine: str, machine: str, refuse: Callable[[Path], str] = lambda export: ""
+) -> ChosenExport:
     """Return the export of a run for a machine of Kaggle's.
 
     Args:
         run: a folder that `python -m train math` filled.
         engine: embedded, vllm or auto, which counts as vLLM where the machine has a GPU.
         machine: Kaggle's name of the machine.
+        refuse: returns why vLLM does not serve an export there, for `auto`; "" where it does. Where it serves none,
+            the embedded engine will draw, and the export is that engine's.
 
     Raises:
         UserError: it holds no export, or none for that machine.
@@ -44,14 +49,21 @@ def choose_export(run: Path, *, engine: str, machine: str) -> ChosenExport:
     fits = [one for one in there if capability is None or one.fits(capability)]
     # By the same kernels, and nearer to the merged model where it was calibrated.
     fits.sort(key=lambda one: not one.is_calibrated)
-    best = next((one for name in order for one in fits if one.family == name), None)
-    if best is None:
+    ranked = [one for name in order for one in fits if one.family == name]
+    if not ranked:
         value = f"{', '.join(one.name for one in there) or 'none'} in {run}, for {machine}"
         cure = f"make it with --export.formats {order[0]}, or name an export's folder"
         raise UserError(f"a run must hold an export for the machine: {' or '.join(order)}", value=value, cure=cure)
-    return ChosenExport(
-        folder=run / best.folder, reason=_explain(best, wanted=order[0], machine=machine, served=served)
-    )
+    asks, refused = served and engine == "auto", ""
+    for one in ranked:
+        why = refuse(run / one.folder) if asks else ""
+        if not why:
+            said = _explain(one, wanted=order[0], machine=machine, served=served)
+            reason = f"{one.name}: what vLLM serves of the run's, {refused}" if refused else said
+            return ChosenExport(folder=run / one.folder, reason=reason)
+        refused = refused or f"not {one.name}: {why}"
+    own = choose_export(run, engine="embedded", machine=machine)
+    return replace(own, reason=f"{own.reason}, and vLLM serves none of the run's, {refused}")
 
 
 def list_best(capability: float) -> list[str]:
