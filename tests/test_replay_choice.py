@@ -252,6 +252,13 @@ def test_a_file_that_is_no_choice_is_named(workdir: Path, text: str) -> None:
         Choice.read(file)
 
 
+def test_a_policy_file_that_is_not_there_is_asked_for_by_its_path(submit: CommandLine, workdir: Path) -> None:
+    (workdir / "policy.json").write_text("{}")
+    refused = submit("build", "--policy-file", "polcy.json").refusal
+    assert "write-policy` wrote, got polcy.json" in refused
+    assert "did you mean policy.json?; check the path" in refused
+
+
 @pytest.mark.parametrize("words", ["18001", "9000:free", "9000:1:2:3:4", "x"])
 def test_the_notebook_keeps_to_the_competitions_clock(words: str) -> None:
     with pytest.raises(UserError, match=r"budget"):

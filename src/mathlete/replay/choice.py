@@ -158,4 +158,7 @@ class Choice:
         Raises:
             UserError: no such file, or another content.
         """
+        if not file.is_file():
+            rule = "--policy-file must be one that `python -m eval replay --write-policy` wrote"
+            raise UserError(rule, value=str(file), cure="check the path")
         return read_record(file, lambda row: cls(**{**row, "recordings": tuple(row["recordings"])}))

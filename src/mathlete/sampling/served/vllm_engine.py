@@ -16,6 +16,7 @@ import functools
 import itertools
 import multiprocessing
 import os
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, fields
@@ -335,16 +336,22 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
     except (Exception, SystemExit) as error:
         # It reads the model's files, and says in many ways what it cannot do with them.
-        memory = (
+        rule, cure = f"vLLM must be able to load {source.location}", _name_cure(str(error), settings)
+        raise UserError(rule, value=describe(error), cure=cure) from error
+
+
+def _name_cure(said: str, settings: VllmSettings) -> str:
+    """Return what may help where vLLM did not come up and said so."""
+    if "quantization" in said:
+        return "name a folder in a format this vLLM knows, such as the merged 16-bit one; docs/solving.md tells more"
+    # Its core is a process of its own, whose error is printed and not handed on.
+    if re.search(r"[Ee]ngine core|[Mm]emory|KV cache|seq(uence)? len", said):
+        return (
             "see what it said above; where memory is short: --vllm.max-model-len 16384, "
             "--vllm.gpu-memory-utilization 0.95, or --vllm.tensor-parallel 2 on two GPUs"
         )
-        weights = "name a folder in a format this vLLM knows, such as the merged 16-bit one; docs/solving.md tells more"
-        raise UserError(
-            f"vLLM must be able to load {source.location}",
-            value=describe(error),
-            cure=weights if "quantization" in str(error) else memory,
-        ) from error
+    given = " ".join(f"--vllm.{name.replace('_', '-')}" for name in settings.list_changed())
+    return f"see what it said above; give {given} otherwise, or leave it out" if given else "see what it said above"
 
 
 def _engine_args(settings: VllmSettings, source: ModelSource, *, max_tokens: int | None) -> dict[str, object]:
