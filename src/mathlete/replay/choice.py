@@ -68,9 +68,9 @@ class Choice:
     def words(self) -> str:
         """The choice as words of `python -m eval` and `python -m submit build`."""
         cap = f" --sampling.max-tokens {self.max_tokens}" if self.max_tokens else ""
-        drawn = list_words("sampling", self.sampling, SamplingConfig())
-        drawn += list_words("tools", self.tools or {}, ToolSettings())
-        drawn += list_words("prompt", self.prompt or {}, PromptSettings())
+        drawn = list_words("--sampling.", self.sampling, SamplingConfig())
+        drawn += list_words("--tools.", self.tools or {}, ToolSettings())
+        drawn += list_words("--prompt.", self.prompt or {}, PromptSettings())
         forced = f" --harvest {self.harvest:g}" if self.harvest else ""
         forced += f" --harvest-tokens {self.harvest_tokens}" if self.harvest and self.harvest_tokens else ""
         return f"--policy {self.policy} --n {self.n}{forced}{cap}{drawn} --budget {self.budget}"

@@ -72,15 +72,15 @@ def _read_run(file: Path) -> dict[str, Any]:
     }
 
 
-def list_words(prefix: str, values: Mapping[str, object], usual: SamplingConfig | ToolSettings | PromptSettings) -> str:
+def list_words(group: str, values: Mapping[str, object], usual: SamplingConfig | ToolSettings | PromptSettings) -> str:
     """Return the flags of settings that differ from the usual ones, each behind a space; "" where none does.
 
-    >>> list_words("tools", {"turns": 2, "timeout_s": 6.0}, ToolSettings())
+    >>> list_words("--tools.", {"turns": 2, "timeout_s": 6.0}, ToolSettings())
     ' --tools.turns 2'
     """
     plain = {one.name: getattr(usual, one.name) for one in fields(usual)}
     said = {name: value for name, value in values.items() if value != plain[name] and value is not None}
     return "".join(
-        f" --{prefix}.{name.replace('_', '-')} {join(map(str, value if isinstance(value, list | tuple) else [value]))}"
+        f" {group}{name.replace('_', '-')} {join(map(str, value if isinstance(value, list | tuple) else [value]))}"
         for name, value in said.items()
     )
