@@ -200,7 +200,7 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     Raises:
         UserError: a file was asked for, and no policy is one that a notebook can have.
     """
-    from mathlete.replay import Choice, Drawn
+    from mathlete.replay import Choice
 
     file, possible = settings.write_policy, Choice.list_possible(result.outcomes)
     unshown = [one for one in possible if not one.is_shown]
@@ -209,7 +209,7 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     if file is None and unshown == possible:
         out.print("nothing to hand in: no vote that was tried is shown to beat majority; try --vote majority too")
         return
-    drawn = Drawn.read(settings.folders)
+    drawn = Choice.read_drawn(settings.folders)
     choice = Choice.best(
         result.outcomes,
         capped=bool(settings.policies.max_tokens),

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -245,29 +244,6 @@ def test_the_last_step_is_tried_again_and_says_why_it_fails(tmp_path: Path) -> N
         with closing(engine), pytest.raises(EngineError, match="GPU memory"):
             engine.start(timeout_s=10.0)
     assert len(left) == 1
-
-
-def test_a_step_that_repeats_rests_longer_after_each_boot_that_failed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rests: list[float] = []
-    clock = SimpleNamespace(monotonic=time.monotonic, sleep=rests.append)
-    monkeypatch.setattr("mathlete.kernel.ladder.time", clock)
-    begins = "import json, os, sys\n"
-    flaky = SERVES.replace(begins, f"{begins}if not os.path.exists(sys.argv[3]):\n    sys.exit('MemoryError')\n")
-    given: list[Mapping[str, object]] = []
-    one = process(tmp_path, flaky, "never", "2", str(tmp_path / "up"))
-    steps = [EngineStep(name="vllm", engine="any"), EngineStep(name="vllm again", engine="any", repeats=True)]
-    engine = Ladder(steps, lambda step: one, on_step=given.append)
-    with closing(engine):
-        for _ in range(6):
-            with pytest.raises(EngineError, match="MemoryError"):
-                engine.start(timeout_s=1000.0)
-        (tmp_path / "up").touch()
-        engine.start(timeout_s=12.0)
-        assert texts(engine) == ["2"] * 2
-        assert [round(rest) for rest in rests] == [5, 10, 20, 40, 60, 6]
-    assert [fact["next"] for fact in given] == ["vllm again"] * 7
 
 
 def test_near_the_end_of_the_clock_the_last_step_gets_all_that_is_left(tmp_path: Path) -> None:

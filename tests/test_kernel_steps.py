@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise, repeat
 from types import SimpleNamespace
 from typing import Any
 
@@ -174,8 +174,9 @@ def test_where_the_embedded_engine_cannot_load_the_last_settings_are_tried_again
     assert "embedded" not in replace(config, embedded=True).to_json()
     assert plan_steps(replace(config, engine="transformers"), gpus=1, model=DENSE)[-1].name == "embedded"
     left: list[Mapping[str, object]] = []
-    causes = iter([OTHER, OTHER, OTHER, OUT_OF_MEMORY, OTHER, OTHER, OTHER])
+    causes = chain([OTHER, OTHER, OTHER, OUT_OF_MEMORY], repeat(OTHER))
     made: list[EngineStep] = []
+    rests: list[float] = []
 
     class Dead(SimpleNamespace):
         def start(self, *, timeout_s: float) -> None:
@@ -186,13 +187,14 @@ def test_where_the_embedded_engine_cannot_load_the_last_settings_are_tried_again
         return Dead(close=lambda: None)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("mathlete.kernel.ladder._PAUSE_S", 0.0)
+        patch.setattr("mathlete.kernel.ladder.time", SimpleNamespace(monotonic=lambda: 0.0, sleep=rests.append))
         ladder = Ladder(plan_steps(config, gpus=1, model=DENSE), make, on_step=left.append)
-        for _ in range(3):
+        for timeout_s in (1000, 1000, 1000, 1000, 1000, 12):
             with pytest.raises(EngineError):
-                ladder.start(timeout_s=100.0)
+                ladder.start(timeout_s=timeout_s)
     safer, again, half = "vllm with safer settings", "vllm again", "vllm with half the context"
-    assert [step.name for step in made] == ["vllm", safer, again, again, half, again, again, again]
+    assert [step.name for step in made] == ["vllm", safer, again, again, half, *[again] * 6]
+    assert rests == [5, 10, 20, 40, 60, 6]
     assert [fact["next"] for fact in left] == [step.name for step in made[1:]]
     assert made[1].vllm == made[2].vllm == made[3].vllm != made[4].vllm == made[5].vllm
     assert {step.engine for step in made} == {"vllm"}

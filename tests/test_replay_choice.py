@@ -16,7 +16,8 @@ from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.metrics import Interval
 from mathlete.prompts import PromptSettings
-from mathlete.replay import Choice, Drawn
+from mathlete.replay import Choice
+from mathlete.replay.drawn import DrawnAs
 from mathlete.replay.outcomes import Cost, Outcome, Score
 from mathlete.replay.simulation import Wall
 from mathlete.sampling import SamplingConfig
@@ -67,9 +68,9 @@ def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, wo
         results = json.loads(Path(folder, "results.json").read_text())
         results["policy"]["sampling"] = sampling.to_json()
         Path(folder, "results.json").write_text(json.dumps(results))
-    differ = Drawn.read([Path("one"), Path("other")])
+    differ = DrawnAs.read([Path("one"), Path("other")])
     assert (differ.unsaid, differ.tools, differ.prompt) == (["sampling", "cap"], {}, {})
-    assert Drawn.read([Path("nowhere")]) == Drawn()
+    assert DrawnAs.read([Path("nowhere")]) == DrawnAs()
     words = ("replay", "one", "--simulations", 100, "--n", 1, "--stop", "none", "--write-policy", "policy.json")
     assert "--sampling.min-p 0.02 --sampling.top-k 50 --sampling.stop Q: 'a b'" in " ".join(
         evaluate(*words).stdout.split()
@@ -136,7 +137,7 @@ def test_whatever_changes_a_sample_is_carried_from_the_recording_into_the_notebo
 
 
 def test_forced_answers_have_the_cap_of_the_recordings_and_none_where_none_is_asked_for() -> None:
-    drawn = Drawn(harvest_tokens=200)
+    drawn = DrawnAs(harvest_tokens=200)
     forced, free = (
         Choice.best([outcome("majority", 0, 0, 5, weight)], capped=False, questions=9, recordings=[], drawn=drawn)
         for weight in (0.5, 0.0)
@@ -217,7 +218,7 @@ def test_a_vote_is_chosen_that_is_shown_to_beat_majority(
     tried: list[tuple[str, float, int, float, float]], chosen: str
 ) -> None:
     outcomes = [outcome(*one) for one in tried]
-    choice = Choice.best(outcomes, capped=False, questions=9, recordings=[], drawn=Drawn())
+    choice = Choice.best(outcomes, capped=False, questions=9, recordings=[], drawn=DrawnAs())
     assert choice.words.removesuffix(" --budget none").replace(" --n 2", "") == f"--policy all/{chosen}"
 
 

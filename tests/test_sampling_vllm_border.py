@@ -20,7 +20,7 @@ from mathlete.lost import EngineGone, LostTry
 from mathlete.models import find_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample, SamplingConfig
-from mathlete.sampling.served.vllm_engine import VllmSampler, _name_cure
+from mathlete.sampling.served.vllm_engine import VllmSampler
 from mathlete.sampling.served.vllm_settings import VllmSettings
 from mathlete.solve.clock import RealClock
 from mathlete.solve.policy import Policy
@@ -336,27 +336,6 @@ LOADING: dict[str, tuple[BaseException, str]] = {
         (asyncio.IncompleteReadError(b"", 4), "0 bytes read"),
     )
 }
-
-
-@pytest.mark.parametrize(
-    ("said", "settings", "cure"),
-    [
-        ("Unknown quantization method: exl3", {}, "name a folder in a format"),
-        ("Engine core initialization failed. See root cause above.", {}, "--vllm.max-model-len 16384"),
-        ("No available memory for the cache blocks.", {"extra": {"a": "1"}}, "--vllm.max-model-len 16384"),
-        ("The max seq len (40960) is larger than", {}, "--vllm.max-model-len 16384"),
-        (
-            "num_speculative_tokens must be provided",
-            {"extra": {"a": "1"}, "kv_gib": 1.0},
-            "give --vllm.kv-gib --vllm.e",
-        ),
-        ("no such kernel", {}, "see what it said above"),
-    ],
-)
-def test_a_cure_is_of_the_cause(said: str, settings: dict[str, Any], cure: str) -> None:
-    told = _name_cure(said, VllmSettings(**settings))
-    assert cure in told
-    assert ("memory" in told) == ("16384" in cure)
 
 
 @pytest.mark.parametrize("name", sample("ValueError", slow=[one for one in LOADING if one != "ValueError"]))

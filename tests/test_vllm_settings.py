@@ -10,7 +10,7 @@ from mathlete.engines import EngineSettings
 from mathlete.errors import UserError
 from mathlete.models import find_model
 from mathlete.sampling.served import RaySettings, ServerSettings
-from mathlete.sampling.served.vllm_engine import VllmSampler
+from mathlete.sampling.served.vllm_engine import VllmSampler, _name_cure
 from mathlete.sampling.served.vllm_settings import VllmSettings
 from tests import vllm_like
 from tests.test_sampling_vllm_border import CONFIG, PROBLEM, PROMPTS, SAID, TOKENS, reply
@@ -88,3 +88,24 @@ def test_log_probabilities_are_asked_for_where_they_are_read(monkeypatch: pytest
 @pytest.mark.skipif(not vllm_like.HERE, reason="vllm is not installed; it needs an environment of its own")
 def test_what_stands_for_vllm_has_its_names_and_fields() -> None:
     assert vllm_like.differences() == []
+
+
+@pytest.mark.parametrize(
+    ("said", "settings", "cure"),
+    [
+        ("Unknown quantization method: exl3", {}, "name a folder in a format"),
+        ("Engine core initialization failed. See root cause above.", {}, "--vllm.max-model-len 16384"),
+        ("No available memory for the cache blocks.", {"extra": {"a": "1"}}, "--vllm.max-model-len 16384"),
+        ("The max seq len (40960) is larger than", {}, "--vllm.max-model-len 16384"),
+        (
+            "num_speculative_tokens must be provided",
+            {"extra": {"a": "1"}, "kv_gib": 1.0},
+            "give --vllm.kv-gib --vllm.e",
+        ),
+        ("no such kernel", {}, "see what it said above"),
+    ],
+)
+def test_a_vllm_that_does_not_come_up_has_the_cure_of_its_cause(said: str, settings: dict[str, Any], cure: str) -> None:
+    told = _name_cure(said, VllmSettings(**settings))
+    assert cure in told
+    assert ("memory" in told) == ("16384" in cure)

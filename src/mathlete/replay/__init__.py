@@ -23,7 +23,6 @@ says what fits its clock.
 """
 
 from mathlete.replay.choice import Choice
-from mathlete.replay.drawn import Drawn
 from mathlete.replay.forecast import Forecast, Throughput
 from mathlete.replay.outcomes import Grid, Submissions
 from mathlete.replay.policies import list_recorded_votes
@@ -32,7 +31,6 @@ from mathlete.replay.simulation import Wall
 
 __all__ = [
     "Choice",
-    "Drawn",
     "Forecast",
     "Grid",
     "Replay",

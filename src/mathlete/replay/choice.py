@@ -7,7 +7,7 @@ from typing import Self
 
 from mathlete.errors import UserError
 from mathlete.prompts import PromptSettings
-from mathlete.replay.drawn import Drawn, list_words
+from mathlete.replay.drawn import DrawnAs, list_words
 from mathlete.replay.outcomes import Outcome
 from mathlete.runs import read_record, write_json
 from mathlete.sampling import SamplingConfig
@@ -83,7 +83,7 @@ class Choice:
         capped: bool,
         questions: int,
         recordings: Sequence[Path],
-        drawn: Drawn,
+        drawn: DrawnAs,
     ) -> Self:
         """Choose the policy with the highest expected score; of equal ones the quickest.
 
@@ -136,6 +136,11 @@ class Choice:
         drawn = SamplingConfig.from_json(self.sampling) if self.sampling else usual
         tokens = self.max_tokens or usual.max_tokens
         return replace(drawn, max_tokens=tokens, timeout_s=usual.timeout_s, enough=usual.enough)
+
+    @staticmethod
+    def read_drawn(folders: Sequence[Path]) -> DrawnAs:
+        """Return how the samples of recorded runs were drawn, as far as they say it."""
+        return DrawnAs.read(folders)
 
     def draw_tools(self, usual: ToolSettings) -> ToolSettings:
         """Return the tools that the recordings' model had, where they say it."""

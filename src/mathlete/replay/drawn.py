@@ -1,4 +1,4 @@
-"""Drawn: with what prompt, tools and sampling recorded samples were drawn. What was replayed holds for these alone."""
+"""With what prompt, tools and sampling recorded samples were drawn: what was replayed holds for these alone."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,12 +12,12 @@ from mathlete.sampling import SamplingConfig
 from mathlete.tir import ToolSettings
 
 _CLOCKS = ("max_tokens", "timeout_s", "enough")
-"""Words of SamplingConfig that are no part of `Drawn.sampling`: the cap is a field of its own, and a notebook's clock
+"""Words of SamplingConfig that are no part of `DrawnAs.sampling`: the cap is a field of its own, and a notebook's clock
 says the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
+class DrawnAs:
     """How the samples of some runs were drawn; a field is None where a run does not say it, or where runs differ."""
 
     sampling: Mapping[str, object] | None = None
