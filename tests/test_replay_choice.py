@@ -25,6 +25,7 @@ from mathlete.scoring import RunSettings
 from mathlete.shipped import data_folder
 from mathlete.solve import BudgetSettings, Policy
 from mathlete.tir import ToolSettings
+from submit import answer_settings
 from submit.building import LEADING_FLAGS, BuildSettings, build_defaults
 from tests.conftest import CommandLine
 
@@ -130,6 +131,9 @@ def test_whatever_changes_a_sample_is_carried_from_the_recording_into_the_notebo
             sampling=replace(own.sampling, timeout_s=None, enough=None),
         )  # fmt: skip
         assert (built.drawing.tools, built.drawing.prompt) == (tools, prompt)
+    flags = read_leading_flags(["--model", "pocket", "--policy-file", "p.json"], answer_settings.LEADING_FLAGS)
+    answered = answer_settings.answer_defaults(flags)
+    assert (answered.model.tools, answered.model.prompt, answered.solving) == (tools, prompt, file.solving)
     carried = {*vars(RECORDED.policy.sampling), "policy", "sampling", "harvest_tokens", "tools", "prompt"}
     assert {*vars(RECORDED), *vars(RECORDED.policy), *vars(RECORDED.policy.sampling)} == {
         *OF_THE_REPLAY, *OF_THE_MODEL, *carried,
