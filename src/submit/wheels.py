@@ -34,6 +34,9 @@ class WheelsSettings:
 def wheels_command(settings: WheelsSettings) -> dict[str, object]:
     """Resolve, download, hash and verify the wheels for Kaggle's image."""
     if settings.engine == "vllm":
+        if settings.need:
+            cure = "leave it out: vLLM's wheels are those of their lock"
+            raise UserError("--need is for the notebook's own wheels", value=" ".join(settings.need), cure=cure)
         return fetch_vllm_wheels(settings)
     if settings.relock:
         raise UserError("--relock is for vLLM's wheels", value="--engine embedded", cure="add --engine vllm")

@@ -396,4 +396,4 @@ def _write_stamped(made: Build) -> None:
     lock = sha256_file(vllm_lock()) if made.vllm else ""
     contents = list_contents(made.model, made.wheels, parts=parts, machine=made.machine, vllm=lock)
     write_notebook(made.kaggle / NOTEBOOK, made.config, made.names, contents, vllm=made.vllm)
-    require_sound(made.kaggle, uploads_model=made.names.uploads_model)
+    require_sound(made.kaggle, uploads_model=made.names.uploads_model, downloads=made.vllm == "notebook")

@@ -2,7 +2,9 @@
 
 import importlib
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,14 @@ from mathlete.errors import UserError, find_broken
 from mathlete.licences import HUB_LICENCES
 from mathlete.models import GPUS, Device
 from mathlete.runs import read_json
-from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, PLACEHOLDER
+from mathlete.submission.metadata import (
+    DATASET_FILE,
+    DOWNLOADS_FOLDER,
+    INSTANCE_FILE,
+    KERNEL_FILE,
+    MODEL_FILE,
+    PLACEHOLDER,
+)
 from mathlete.submission.refusal import Refusal, refusal_of
 from mathlete.submission.stamps import parse_notebook
 
@@ -33,6 +42,7 @@ _SOURCES = {
 }
 """{key: (form of one source, what a message calls it)}."""
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]*")
+_DATASET_SLUG = "a slug of 6 to 50 characters: small letters, digits and '-'"
 _MODEL_SLUG = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """Of a model or its variation, in which a point may stand: qwen-lm/qwen2.5/transformers/0.5b-instruct/1."""
 _ACCOUNT = re.compile(r"[a-z0-9_-]+")
@@ -62,18 +72,20 @@ _OF_ACCOUNT = ("name your account", "name an account as it stands in its address
 """How rules about an account end."""
 
 
-def require_sound(folder: Path, *, uploads_model: bool = True) -> None:
+def require_sound(folder: Path, *, uploads_model: bool = True, downloads: bool = False) -> None:
     """Check what a build has just written, but for the account, which may still be a placeholder.
 
     Args:
         folder: the notebook's.
         uploads_model: whether the model is uploaded; one that is mounted has no metadata here.
+        downloads: whether a second notebook, in a folder below it, downloads vLLM's wheels.
 
     Raises:
         UserError: Kaggle would refuse it, or take it in silence.
     """
     model = lint_model(folder) if uploads_model else ()
-    for refusal in (*lint_kernel(folder), *model, *lint_dataset(folder)):
+    second = lint_downloads(folder / DOWNLOADS_FOLDER) if downloads else ()
+    for refusal in (*lint_kernel(folder), *model, *lint_dataset(folder), *second):
         if not refusal.rule.endswith(_OF_ACCOUNT):
             raise refusal.error()
 
@@ -104,23 +116,41 @@ def slug_of(title: str) -> str:
 
 def lint_kernel(folder: Path) -> Iterator[Refusal]:
     """Yield what is wrong with kernel-metadata.json and its notebook."""
-    file = folder / KERNEL_FILE
-    if not file.is_file():
-        yield Refusal(rule=f"the folder needs {KERNEL_FILE}", value=str(folder), cure="run `submit build`")
-        return
-    try:
-        metadata = read_json(file)
-    except UserError as error:
-        yield refusal_of(error)
-        return
-    if missing := [key for key in KERNEL_KEYS if key not in metadata]:
-        rule = f"{KERNEL_FILE} must write every key: Kaggle's defaults are not its documented ones"
-        yield Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="run `submit build` again")
+    metadata = _read_kernel(folder)
+    if isinstance(metadata, Refusal):
+        yield metadata
         return
     yield from _identity(metadata)
     yield from _switches(metadata)
     yield from _sources(metadata)
+    yield from _apart(metadata)
     yield from _notebook(folder, metadata)
+
+
+def lint_downloads(folder: Path) -> Iterator[Refusal]:
+    """Yield what is wrong with the notebook that downloads vLLM's wheels, and with its kernel-metadata.json."""
+    metadata = _read_kernel(folder)
+    if isinstance(metadata, Refusal):
+        yield metadata
+        return
+    parts = (_identity(metadata), _switches(metadata, internet=True, gpu=False), _forms(metadata))
+    for refusal in (*chain.from_iterable(parts), *_notebook(folder, metadata, serves=False)):
+        yield replace(refusal, rule=refusal.rule.replace(KERNEL_FILE, f"{DOWNLOADS_FOLDER}/{KERNEL_FILE}", 1))
+
+
+def _read_kernel(folder: Path) -> dict[str, Any] | Refusal:
+    """Return the content of kernel-metadata.json, or what it lacks."""
+    file = folder / KERNEL_FILE
+    if not file.is_file():
+        return Refusal(rule=f"the folder needs {KERNEL_FILE}", value=str(folder), cure="run `submit build`")
+    try:
+        metadata = read_json(file)
+    except UserError as error:
+        return refusal_of(error)
+    if missing := [key for key in KERNEL_KEYS if key not in metadata]:
+        rule = f"{KERNEL_FILE} must write every key: Kaggle's defaults are not its documented ones"
+        return Refusal(rule=rule, value=f"without {', '.join(missing)}", cure="run `submit build` again")
+    return metadata
 
 
 def _refuse_key(key: str, value: object, rule: str, cure: str) -> Refusal:
@@ -154,8 +184,8 @@ def _owner(key: str, name: str) -> Iterator[Refusal]:
         yield _refuse_key(key, name, "be in small letters", cure)
 
 
-def _switches(metadata: Mapping[str, object], *, internet: bool = False) -> Iterator[Refusal]:
-    switches = {"enable_internet": internet, "is_private": True, "enable_gpu": True, "enable_tpu": False}
+def _switches(metadata: Mapping[str, object], *, internet: bool = False, gpu: bool = True) -> Iterator[Refusal]:
+    switches = {"enable_internet": internet, "is_private": True, "enable_gpu": gpu, "enable_tpu": False}
     for key, wanted in switches.items():
         if metadata[key] is not wanted and str(metadata[key]).lower() != str(wanted).lower():
             yield _refuse_key(key, metadata[key], f"be {str(wanted).lower()}", "run `submit build` again")
@@ -170,6 +200,8 @@ def _switches(metadata: Mapping[str, object], *, internet: bool = False) -> Iter
         rule = "name tags that Kaggle is known to have, which publishes no list: it drops those that it has not"
         yield _refuse_key("keywords", keywords, rule, cure)
     shape = str(metadata["machine_shape"])
+    if not gpu:
+        return
     if instead := Device.retired_machines.get(shape):
         yield _refuse_key("machine_shape", shape, f"not be retired: {instead} would run instead", f"use {instead}")
     elif shape in _STAFF_ONLY:
@@ -210,6 +242,27 @@ def _sources(metadata: Mapping[str, object]) -> Iterator[Refusal]:
     for key in ("competition_sources", "model_sources", "dataset_sources"):
         if not metadata[key]:
             yield _refuse_key(key, metadata[key], "not be empty: nothing else is mounted", "run `submit build` again")
+
+
+def _apart(metadata: Mapping[str, object]) -> Iterator[Refusal]:
+    """Yield slugs that stand for two things, or that Kaggle gives to no data set of one's own.
+
+    Kaggle's older folders have what is mounted by its slug alone, and a build knows its parts by theirs.
+    """
+    lists = {key: [str(one) for one in value] for key in _SOURCES if isinstance(value := metadata[key], list)}
+    parts = {str(metadata["id"]): "id", **{name: key for key, names in lists.items() for name in names}}
+    named = [str(metadata["id"]), *chain.from_iterable(lists.values())]
+    slugs = Counter((name.split("/")[1] if "/" in name else name).lower() for name in named)
+    for slug in (slug for slug, times in slugs.items() if times > 1):
+        same = [f"{key} {name}" for name, key in parts.items() if slug in name.lower().split("/")[:2]]
+        rule = f"{KERNEL_FILE}: the notebook and all that it mounts must have slugs of their own"
+        cure = "build with another --names.kernel, --names.wheels, --names.model or --names.vllm"
+        yield Refusal(rule=rule, value=f"{slug}, {slugs[slug]} times: {', '.join(same)}", cure=cure)
+    owner = str(metadata["id"]).partition("/")[0]
+    for name in lists.get("dataset_sources", []):
+        if name.startswith(f"{owner}/") and not _is_dataset_slug(name.split("/")[1]):
+            cure = "build with another --names.wheels or --names.vllm"
+            yield _refuse_key("dataset_sources", name, f"have {_DATASET_SLUG}", cure)
 
 
 def _notebook(folder: Path, metadata: Mapping[str, object], *, serves: bool = True) -> Iterator[Refusal]:
@@ -281,7 +334,7 @@ def lint_dataset(folder: Path) -> Iterator[Refusal]:
     title, subtitle = (len(str(value.get(key, ""))) for key in ("title", "subtitle"))
     licences = value.get("licenses")
     broken = find_broken(
-        ("id", value.get("id"), bool(owner) and 6 <= len(slug) <= 50, "owner/slug with a slug of 6 to 50 characters"),
+        ("id", value.get("id"), bool(owner) and _is_dataset_slug(slug), f"owner/slug with {_DATASET_SLUG}"),
         ("title", value.get("title"), 6 <= title <= 50, "a text of 6 to 50 characters"),
         ("subtitle", value.get("subtitle"), 20 <= subtitle <= 80, "a text of 20 to 80 characters"),
         ("licenses", licences, isinstance(licences, list) and len(licences) == 1, "a list of one licence"),
@@ -289,3 +342,7 @@ def lint_dataset(folder: Path) -> Iterator[Refusal]:
         cure="run `submit build` again",
     )
     yield from map(refusal_of, broken)
+
+
+def _is_dataset_slug(slug: str) -> bool:
+    return 6 <= len(slug) <= 50 and _SLUG.fullmatch(slug) is not None
