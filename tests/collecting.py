@@ -51,7 +51,7 @@ _MODELS = re.compile(
     r"tests/test_(adapters|competitions|contributing|corpus|docs_(commands|guide)|eval|export|first_hour|foreign_files"
     r"|gates|harvest|house|kernel_server|locks|mistakes|model|overlap|plans|pocket|prompts|reasoning|refused"
     r"|report_exports|rows|rules_compared|sampling_(?!sandbox)|sources"
-    r"|submit_(answer|build|bytes|choices|folders|mounted|rehearsal|shown|speed|vllm|words)"
+    r"|submit_(answer|build|bytes|choices|extra|folders|mounted|rehearsal|shown|speed|vllm|words)"
     r"|text|thoughts|train|tune|vouching)"
     r"|src/mathlete/(drawing|export|models|rows|sampling/embedded|tune)/"
 )

@@ -78,7 +78,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "kaggle_image",
         "competitions",
     ),
-    "vllm": ("rehearsal_vllm", "adapters_vllm"),
+    "vllm": ("rehearsal_vllm", "adapters_vllm", "submit_extra"),
 }
 """Files of tests whose slow tests are in the part; the rest of the matrix is in its shares."""
 NAMES = (

@@ -47,14 +47,15 @@ print(json.dumps(said))
 CLASSES = """
 import importlib, json
 from vllm.model_executor.models import registry
-from vllm.model_executor.models.interfaces import supports_lora
+from vllm.model_executor.models.interfaces import supports_lora, supports_pp
 said = {}
 for name, (module, word) in {**registry._TEXT_GENERATION_MODELS, **registry._MULTIMODAL_MODELS}.items():
     try:
         kind = getattr(importlib.import_module(f"vllm.model_executor.models.{module}"), word)
     except ImportError:
         continue
-    said[name] = [bool(supports_lora(kind)), bool(getattr(kind, "embedding_modules", None))]
+    adapted = [bool(supports_lora(kind)), bool(getattr(kind, "embedding_modules", None))]
+    said[name] = [*adapted, bool(supports_pp(kind))]
 print(json.dumps(said))
 """
 VALUES = """
@@ -177,7 +178,9 @@ def test_the_facts_of_vllms_classes_are_its_own() -> None:
     said, facts = ask_vllm(CLASSES), vllm_facts()
     assert len(said) > 200
     assert {name for name in said if said[name][0]} == {*facts.adapted} & said.keys()
-    assert {name for name in said if all(said[name])} == {*facts.adapted_tables} & said.keys()
+    assert {name for name in said if all(said[name][:2])} == {*facts.adapted_tables} & said.keys()
+    served = {*facts.architectures} & said.keys()
+    assert {name for name in served if not said[name][2]} == {*facts.undivided} & said.keys()
 
 
 def test_greedy_answers_beside_the_base_are_pefts(made: Path, workdir: Path, submit: CommandLine) -> None:

@@ -79,7 +79,16 @@ def test_fifty_questions_are_answered_by_vllm(layout: str, version: str, build: 
 
 GREEDY: tuple[object, ...] = (
     *("--engine", "vllm", "--n", 1, "--sampling.temperature", 0, "--sampling.max-tokens", 160),
-    *("--vllm.eager", "--vllm.kv-gib", 1, "--vllm.at-once", 8, "--vllm.max-model-len", 320, "--vllm.no-prefix-caching"),
+    *(
+        "--vllm.eager",
+        "--vllm.kv-gib",
+        1,
+        "--vllm.at-once",
+        8,
+        "--vllm.max-model-len",
+        1024,
+        "--vllm.no-prefix-caching",
+    ),
 )
 """The same words for build and evaluation."""
 RECORDING = """for sample in self.sampler.stream(problem, seeds=seeds, config=config):

@@ -90,7 +90,11 @@ class VllmFacts:
     arguments: Collection[str]
     """Names of its engine's arguments."""
     values: Mapping[str, str | Sequence[object]]
-    """{argument: bool, int or float, or the words that it may be}; of others anything is taken."""
+    """{argument: bool, int or float, or the words that it may be}, of those that vLLM gives such a type."""
+    offered: Mapping[str, Sequence[object] | None]
+    """{argument that a notebook may name: the words that it may be}; None: as in `values`, or by a rule of its own."""
+    refused: Mapping[str, Sequence[str]]
+    """{why a notebook may not name them: all other arguments}."""
     bounds: Mapping[str, Sequence[float | None]]
     """{argument: least and most}; None: any."""
     quantizations: Mapping[str, float]
@@ -101,6 +105,8 @@ class VllmFacts:
     """Kinds of model, by `model_type`, that it refuses in float16, which GPUs before 8.0 need."""
     architectures: Collection[str]
     """Kinds of model that it serves, by the word in their config.json."""
+    undivided: Collection[str]
+    """Those of them whose layers it does not cut into parts for several GPUs, one after the other."""
     adapted: Collection[str]
     """Those of them that it serves with a LoRA, of their linear layers."""
     adapted_tables: Collection[str]

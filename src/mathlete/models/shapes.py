@@ -64,6 +64,19 @@ class Shape:
         """Return the tokens of the longest context by any model's config.json; None: it does not say."""
         return find_context(config)
 
+    @staticmethod
+    def read_quantization(config: Mapping[str, object]) -> Mapping[str, object] | None:
+        """Return how weights are stored, by any model's config.json; None of dense ones.
+
+        Some models that see keep it in the part for texts (vLLM 0.19.1, `get_quant_config` of weight_utils.py).
+
+        >>> Shape.read_quantization({"text_config": {"quantization_config": {"quant_method": "awq"}}})
+        {'quant_method': 'awq'}
+        """
+        inner = config.get("text_config")
+        parts = (config, inner if isinstance(inner, Mapping) else {})
+        return next((how for part in parts if isinstance(how := part.get("quantization_config"), Mapping)), None)
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Shape":
         """Return the shape that a config.json describes."""

@@ -10,12 +10,13 @@ from mathlete.models import Device
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.embedded_fit import MOST_WEIGHTS, find_unloadable
-from mathlete.submission.engine_choice import count_shared, find_lack_of_room, find_refusal
-from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_kernel, lint_model
-from mathlete.submission.metadata import DOWNLOADS, KERNEL_FILE
+from mathlete.submission.engine_choice import find_lack_of_room, find_refusal
+from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_downloads, lint_kernel, lint_model
+from mathlete.submission.metadata import DOWNLOADS, DOWNLOADS_FOLDER, KERNEL_FILE
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
 from mathlete.submission.release import check_release
+from mathlete.submission.vllm_memory import count_loaded
 from mathlete.submission.vllm_wheels import check_wheels
 from mathlete.submission.weights import formats_of, list_needed, name_storage
 from mathlete.submission.wheelhouse import verify, verify_sums
@@ -131,30 +132,44 @@ def _vllm(build: Build) -> Iterator[Refusal]:
     refusal = find_refusal(model=build.model, machine=build.machine, config=build.config)
     if refusal is not None:
         yield refusal_of(refusal)
-    if build.vllm == "notebook" and not (build.downloads / DOWNLOADS).is_file():
-        rule = "the notebook that downloads vLLM's wheels must be there"
-        yield Refusal(rule=rule, value=f"no {build.downloads / DOWNLOADS}", cure="run `submit build` again")
+    if build.vllm == "notebook":
+        yield from _downloads(build)
     if build.vllm_wheels is not None:
         yield from check_wheels(build.vllm_wheels)
+
+
+def _downloads(build: Build) -> Iterator[Refusal]:
+    if not (build.downloads / DOWNLOADS).is_file():
+        rule = "the notebook that downloads vLLM's wheels must be there"
+        yield Refusal(rule=rule, value=f"no {build.downloads / DOWNLOADS}", cure="run `submit build` again")
+        return
+    wrong = [*lint_downloads(build.downloads)]
+    yield from wrong
+    # A push waits for its run by the build's name.
+    own = "" if wrong else str(read_json(build.downloads / KERNEL_FILE)["id"])
+    if own and own != build.names.vllm_id:
+        rule = f"{DOWNLOADS_FOLDER}/{KERNEL_FILE}: id must be the build's, {build.names.vllm_id}"
+        yield Refusal(rule=rule, value=own, cure="build with --names.vllm SLUG")
 
 
 def _sizes(build: Build) -> Iterator[Refusal]:
     weights = build.weight_bytes
     gpu = Device.of_machine(build.machine)
-    # The embedded engine uses one GPU, whatever the machine has; vLLM shares the model among those it is given.
-    shared = 1 if build.config.engine == "transformers" else count_shared(build.config, build.machine, build.model)
-    if gpu is not None and weights > MOST_WEIGHTS * shared * gpu.memory:
-        count = gpu.machines[build.machine]
-        of = "" if count in (None, shared) else f" (of {count}: the engine uses {shared})"
-        one = "one GPU" if shared == 1 else f"{shared} GPUs"
-        rule = f"the weights must leave memory for keys and values on {one} of {gpu.memory_gib:.1f} GiB{of}"
-        yield Refusal(
-            rule=rule, value=f"{weights / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
-        )
-    elif gpu is not None and build.config.engine == "vllm":
+    if build.config.engine == "vllm":
         crowded = find_lack_of_room(model=build.model, machine=build.machine, config=build.config, weights=weights)
         if crowded is not None:
             yield refusal_of(crowded)
+    # The embedded engine uses one GPU, whatever the machine has.
+    elif (
+        gpu is not None
+        and (loaded := count_loaded(weights, model=read_json(build.model / "config.json"))) > MOST_WEIGHTS * gpu.memory
+    ):
+        count = gpu.machines[build.machine]
+        of = "" if count in (None, 1) else f" (of {count}: the engine uses 1)"
+        rule = f"the weights must leave memory for keys and values on one GPU of {gpu.memory_gib:.1f} GiB{of}"
+        yield Refusal(
+            rule=rule, value=f"{loaded / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
+        )
     total = (0 if build.mounted else weights) + sum(path.stat().st_size for path in build.wheels.glob("*.whl"))
     if total > _DATASET_BYTES:
         rule = "uploads must stay below the private quota of 100 GiB"

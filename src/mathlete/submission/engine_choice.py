@@ -12,7 +12,7 @@ from mathlete.models import Device
 from mathlete.runs import read_json
 from mathlete.sampling.served import VllmShape
 from mathlete.submission.vllm_fit import find_wrong_setting
-from mathlete.submission.vllm_memory import find_crowding
+from mathlete.submission.vllm_memory import find_crowding, find_wrong_offload
 from mathlete.submission.weights import formats_of, name_storage
 
 EngineWord = Literal["auto", "vllm", "embedded"]
@@ -81,12 +81,13 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
 def find_lack_of_room(*, model: Path, machine: str, config: KernelConfig, weights: int) -> UserError | None:
     """Return why weights of so many bytes and a whole context do not fit into a machine in vLLM; None where they may.
 
-    Nothing is said of a machine whose GPU is not known here.
+    Build and preflight ask here, and nowhere else. Nothing is said of a machine whose GPU is not known here.
     """
     if (gpu := Device.of_machine(machine)) is None:
         return None
-    shared = count_shared(config, machine, model)
-    return find_crowding(config, gpu=gpu, shared=shared, weights=weights, model=read_json(model / "config.json"))
+    shared, settings = count_shared(config, machine, model), read_json(model / "config.json")
+    wrong = find_wrong_offload(config, machine=machine, gpus=shared * config.vllm.count_replicas())
+    return wrong or find_crowding(config, gpu=gpu, shared=shared, weights=weights, model=settings)
 
 
 def count_gpus(machine: str) -> int:

@@ -37,16 +37,20 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
     if config.engine == "transformers":
         check_covered(source.load_config())
     longest = max(config.competition.placeholders.values(), key=len)
-    prompt, context = len(prompts.prompt_ids(longest)), source.context_tokens()
-    room, asked = context - prompt, config.policy.longest_tokens
-    if asked > room:
+    prompt, asked, own = len(prompts.prompt_ids(longest)), config.policy.longest_tokens, source.context_tokens()
+    context, cure = own, "a model that attends to more"
+    if config.engine == "vllm":
+        # It may be told to attend to less.
+        context = min(own, config.vllm.choose_context(context=own, max_tokens=asked) or own)
+        cure = cure if context == own else f"--vllm.max-model-len {min(own, asked + prompt)}"
+    if asked > (room := context - prompt):
         raise UserError(
             f"a completion must fit into the model's context of {context} tokens beside its prompt",
             value=f"{asked} tokens, and {max(0, room)} are left by a prompt of {prompt}",
-            cure=f"build with --sampling.max-tokens {max(1, room // 2)}, or with a model that attends to more",
+            cure=f"build with --sampling.max-tokens {max(1, room // 2)}, or with {cure}",
         )
     settings = read_json(model / "config.json")
-    if not settings.get("quantization_config"):
+    if not Shape.read_quantization(settings):
         _check_tensors(model, _list_shapes(settings))
 
 

@@ -10,7 +10,7 @@ from typing import Self
 
 from mathlete.errors import UserError, nearest
 from mathlete.kaggle_image import VllmBackend, vllm_facts
-from mathlete.models import Device
+from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
 
 _FP8 = 8.9
@@ -115,8 +115,8 @@ def find_wrong_attention(vllm: VllmSettings, *, gpu: Device, model: Mapping[str,
         rule = f"{'--vllm.kv-dtype' if own else 'a cache of'} {asked.kv} needs compute capability {_FP8:g} or later"
         cure = "leave it out" if own else "take weights without a kv_cache_scheme, or another machine"
         yield UserError(rule, value=f"{asked.capability:g}", cure=cure)
-    stored = model.get("quantization_config")
-    if asked.kv == "fp8_e5m2" and isinstance(stored, Mapping) and stored.get("quant_method") in _SCALED:
+    stored = Shape.read_quantization(model) or {}
+    if asked.kv == "fp8_e5m2" and stored.get("quant_method") in _SCALED:
         rule = "--vllm.kv-dtype fp8_e5m2 is not for weights that may bring scales of the cache"
         yield UserError(rule, value=str(stored["quant_method"]), cure="use --vllm.kv-dtype fp8")
     wrong = {name: next(asked.list_wrong(one), "") for name, one in facts.attention_backends.items()}
@@ -151,6 +151,5 @@ def _is_within(capability: float, span: Sequence[float | None]) -> bool:
 
 def _read_cache_scheme(model: Mapping[str, object]) -> Mapping[str, object]:
     """Return how the files of compressed-tensors say that keys and values are held; {} where they do not."""
-    stored = model.get("quantization_config")
-    scheme = stored.get("kv_cache_scheme") if isinstance(stored, Mapping) else None
+    scheme = (Shape.read_quantization(model) or {}).get("kv_cache_scheme")
     return scheme if isinstance(scheme, Mapping) else {}

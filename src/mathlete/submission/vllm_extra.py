@@ -1,4 +1,8 @@
-"""Whether vLLM's engine takes the arguments that `--vllm.extra` names, and still answers what the model does."""
+"""Whether a notebook may name what `--vllm.extra` names: arguments whose values are held here against vLLM's own rules.
+
+All others are refused, each with the reason: what nothing is known of may end the engine's boot on Kaggle, or change
+what comes out.
+"""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,69 +10,55 @@ from collections.abc import Iterator, Mapping, Sequence
 from mathlete.errors import UserError, nearest
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
+from mathlete.models import Shape
+from mathlete.sampling.served import VllmShape
+from mathlete.submission.vllm_drafts import find_wrong_draft
 
-_NOT_CARRIED: dict[str, tuple[object, ...]] = {
-    "distributed_executor_backend": ("ray", "external_launcher"),
-    "data_parallel_backend": ("ray",),
-    "load_format": ("runai_streamer", "runai_streamer_sharded", "tensorizer", "fastsafetensors"),
-}
-"""{argument: words that need a package which vLLM's wheels lack}."""
-_SHAPE = "and config.json is what everything here is held against"
-_OTHER_ANSWERS: dict[str, tuple[tuple[object, ...], str]] = {
-    "load_format": (("dummy",), "which draws weights at random"),
-    "runner": (("pooling", "draft"), "which writes no text"),
-    "convert": (("embed", "classify"), "which writes no text"),
-    "hf_overrides": ((), f"which changes the model's shape, {_SHAPE}"),
-    "hf_config_path": ((), f"which takes another model's config, {_SHAPE}"),
-    "model_weights": ((), "which takes other weights"),
-    "pooler_config": ((), "which is for models that write no text"),
-    "logits_processors": ((), "which changes what is drawn"),
-    "io_processor_plugin": ((), "which changes what is read and written"),
-    "override_attention_dtype": ((), "which computes in another type than the model's"),
-}
-"""{argument: the words by which other answers would come out than the model's, and why}; no words: all do."""
 _BATCHED = 2048
 """Tokens in one step, where nothing else is said: `SchedulerConfig.DEFAULT_MAX_NUM_BATCHED_TOKENS`, which an AsyncLLM
 gets on any GPU."""
 _LEAVE_OUT = "leave it out"
 
 
-def find_wrong_extra(config: KernelConfig, *, longest: int | None) -> Iterator[UserError]:
+def find_wrong_extra(config: KernelConfig, *, model: Mapping[str, object]) -> Iterator[UserError]:
     """Yield what is wrong with arguments of vLLM that are named, each and beside the others.
 
     Args:
         config: how the notebook answers.
-        longest: tokens of the model's context; None: not known.
+        model: the model's config.json.
     """
-    vllm = config.vllm
-    # Each by itself, first what vLLM would say first.
-    facts, values = vllm_facts(), vllm.read_extra()
-    for name, value in values.items():
-        if name not in facts.arguments:
-            rule = f"--vllm.extra must name arguments of vLLM {facts.version}"
-            yield UserError(rule, value=name, cure=nearest(name, [*facts.arguments]))
-        elif not _suits(value, kind := facts.values.get(name, "")):
-            rule = f"--vllm.extra {name} must be {_describe(kind)}"
-            cure = nearest(str(value), [*map(str, kind)]) if not isinstance(kind, str) else _LEAVE_OUT
-            yield UserError(rule, value=vllm.extra[name], cure=cure)
-        elif why := _find_other_answers(name, value):
-            rule = "--vllm.extra must leave the model that answers as it is"
-            yield UserError(rule, value=f"{name} {vllm.extra[name]}, {why}", cure=_LEAVE_OUT)
-        elif not _is_within(value, bounds := facts.bounds.get(name, (None, None))):
-            upper = "" if bounds[1] is None else f", at most {bounds[1]:g}"
-            rule = f"--vllm.extra {name} must be at least {bounds[0]:g}{upper}"
-            yield UserError(rule, value=vllm.extra[name], cure=_LEAVE_OUT)
-        elif value in _NOT_CARRIED.get(name, ()):
-            rule = "vLLM's wheels must hold what --vllm.extra asks for"
-            yield UserError(rule, value=f"{name} {value}", cure=_LEAVE_OUT)
-    # A draft by name would be downloaded.
-    draft = values.get("speculative_config")
-    if isinstance(draft, dict) and not str(draft.get("model", "/")).startswith("/"):
-        rule = "a model that drafts must be a folder on Kaggle, where nothing is downloaded"
-        yield UserError(rule, value=str(draft["model"]), cure="mount it, and name its folder below /kaggle/input")
-    if all(name in facts.arguments and _suits(values[name], facts.values.get(name, "")) for name in values):
+    values = config.vllm.read_extra()
+    alone = [wrong for name in values if (wrong := _find_wrong_alone(name, values[name], word=config.vllm.extra[name]))]
+    yield from alone
+    # What is wrong by itself says nothing beside the others.
+    if not alone:
+        vllm, longest = config.vllm, VllmShape.of(model).longest
         context = vllm.choose_context(context=longest or 2**31, max_tokens=config.policy.longest_tokens)
+        drafted = find_wrong_draft(values, min_p=config.policy.sampling.min_p, model=model)
         yield from _check_rows(values, rows=vllm.at_once, context=context or 2**31)
+        yield from drafted
+        yield from _check_model(values, model=model)
+
+
+def _find_wrong_alone(name: str, value: object, *, word: str) -> UserError | None:
+    """Return what is wrong with an argument and its value, first what vLLM would say first; None where nothing is."""
+    facts = vllm_facts()
+    offered = ", ".join(facts.offered)
+    if name not in facts.arguments:
+        rule = f"--vllm.extra must name arguments of vLLM {facts.version}"
+        return UserError(rule, value=name, cure=nearest(name, [*facts.offered]))
+    if name not in facts.offered:
+        why = next(reason for reason, names in facts.refused.items() if name in names)
+        rule = f"--vllm.extra must name arguments that can be held against vLLM {facts.version} before a push"
+        return UserError(rule, value=f"{name}, {why}", cure=f"{_LEAVE_OUT}; offered: {offered}")
+    if not _suits(value, kind := facts.offered[name] or facts.values.get(name, "")):
+        cure = _LEAVE_OUT if isinstance(kind, str) else nearest(str(value), [*map(str, kind)])
+        return UserError(f"--vllm.extra {name} must be {_describe(kind)}", value=word, cure=cure)
+    if not _is_within(value, bounds := facts.bounds.get(name, (None, None))):
+        upper = "" if bounds[1] is None else f", at most {bounds[1]:g}"
+        rule = f"--vllm.extra {name} must be at least {bounds[0]:g}{upper}"
+        return UserError(rule, value=word, cure=_LEAVE_OUT)
+    return None
 
 
 def _check_rows(values: Mapping[str, object], *, rows: int, context: int) -> Iterator[UserError]:
@@ -78,26 +68,38 @@ def _check_rows(values: Mapping[str, object], *, rows: int, context: int) -> Ite
     whole = values.get("enable_chunked_prefill") is False
     said = values.get("max_num_batched_tokens")
     batched = said if isinstance(said, int) else min(rows * context, max(usual, context) if whole else usual)
-    # Each sample that is drawn needs one token of a step.
-    if batched < rows:
+    # Each sample that is drawn needs one token of a step, and one more beside a model that drafts.
+    draft = values.get("speculative_config")
+    least = rows * (2 if isinstance(draft, Mapping) and "model" in draft else 1)
+    if batched < least:
         rule = "--vllm.at-once must be within the tokens that vLLM reads in one step, max_num_batched_tokens"
-        cure = f"--vllm.at-once {batched}, or --vllm.extra max_num_batched_tokens {rows}"
-        yield UserError(rule, value=f"{rows} of {batched}", cure=cure)
+        cure = f"--vllm.at-once {max(1, batched * rows // least)}, or --vllm.extra max_num_batched_tokens {least}"
+        yield UserError(rule, value=f"{least} of {batched}", cure=cure)
     if whole and batched < context:
         rule = "without chunked prefill --vllm.extra max_num_batched_tokens must hold a whole context"
         yield UserError(
             rule, value=f"{batched} of {context}", cure=f"give {context}, or leave enable_chunked_prefill out"
         )
-    parts, long = values.get("max_num_partial_prefills", 1), values.get("max_long_partial_prefills", 1)
-    if isinstance(parts, int) and isinstance(long, int) and (long > parts or (whole and parts > 1)):
-        rule = "--vllm.extra max_num_partial_prefills must suit max_long_partial_prefills and chunked prefill"
-        yield UserError(rule, value=f"{parts}, of them {long} long ones", cure=_LEAVE_OUT)
 
 
-def _find_other_answers(name: str, value: object) -> str:
-    """Return why an argument would have other answers than the model's come out; empty where it would not."""
-    words, why = _OTHER_ANSWERS.get(name, ((), ""))
-    return why if value in words or (not words and why) else ""
+def _check_model(values: Mapping[str, object], *, model: Mapping[str, object]) -> Iterator[UserError]:
+    """Yield what the model cannot be asked for."""
+    facts, shape, kinds = vllm_facts(), VllmShape.of(model), model.get("architectures")
+    kind = str(kinds[0]) if isinstance(kinds, list) and kinds else ""
+    if values.get("pipeline_parallel_size", 1) != 1 and kind in facts.undivided:
+        rule = f"vLLM {facts.version} must be able to cut the model's layers into parts for --vllm.extra pipeline_"
+        yield UserError(f"{rule}parallel_size", value=kind, cure=f"{_LEAVE_OUT}: --vllm.tensor-parallel shares a model")
+    if values.get("enable_expert_parallel") is True and not shape.experts:
+        rule = "--vllm.extra enable_expert_parallel needs a model whose layers have experts"
+        yield UserError(rule, value=kind or "another one", cure=_LEAVE_OUT)
+    stored = Shape.read_quantization(model) is not None or "quantization" in values
+    if values.get("moe_backend", "auto") != "auto" and shape.experts and stored:
+        rule = "--vllm.extra moe_backend triton is for experts in 16 bits: which others it serves depends on the GPU"
+        yield UserError(rule, value="experts in fewer bits", cure=_LEAVE_OUT)
+    limits = values.get("limit_mm_per_prompt", {})
+    if not (isinstance(limits, dict) and all(type(limit) is int and limit == 0 for limit in limits.values())):
+        rule = "--vllm.extra limit_mm_per_prompt must be an object in JSON that rules kinds of pictures or sounds out"
+        yield UserError(rule, value=str(limits), cure="""as in '{"image": 0, "video": 0}'""")
 
 
 def _is_within(value: object, bounds: Sequence[float | None]) -> bool:
@@ -109,7 +111,8 @@ def _is_within(value: object, bounds: Sequence[float | None]) -> bool:
 
 def _suits(value: object, kind: object) -> bool:
     if isinstance(kind, list):
-        return value in kind
+        # True is no 1.
+        return any(type(one) is type(value) and one == value for one in kind)
     match kind:
         case "bool":
             return isinstance(value, bool)
@@ -117,6 +120,7 @@ def _suits(value: object, kind: object) -> bool:
             return isinstance(value, int) and not isinstance(value, bool)
         case "float":
             return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # It has a rule of its own.
     return True
 
 

@@ -9,14 +9,16 @@ from collections.abc import Iterator, Mapping
 from mathlete.errors import UserError, nearest
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
-from mathlete.models import Device
+from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
 from mathlete.submission.vllm_attention import find_wrong_attention
 from mathlete.submission.vllm_extra import find_wrong_extra
 from mathlete.submission.vllm_schemes import find_wrong_scheme
 
-_PROCESSES = ("pipeline_parallel_size", "data_parallel_size", "prefill_context_parallel_size", "nnodes")
-"""Arguments that take as many times more GPUs each."""
+QUESTION_TOKENS = 2048
+"""Tokens that a context must hold beside a whole completion: any competition's question fits, with its template."""
+_MARLIN_GROUPS = (-1, 32, 64, 128)
+"""Weights with a scale in common, of which its kernels have one (marlin_utils.py); -1: a whole column."""
 _ONLINE = ("fp8", "mxfp8", "bitsandbytes")
 """Ways to hold weights that need no files made for them (0.19.1, `get_quant_config` of weight_utils.py)."""
 _LEAVE_OUT = "leave it out"
@@ -35,7 +37,7 @@ def find_wrong_setting(
     """
     shares = VllmShape.of(model).shares
     checks = (
-        find_wrong_extra(config, longest=VllmShape.of(model).longest),
+        find_wrong_extra(config, model=model),
         _check_quantization(config.vllm, gpu=gpu, model=model),
         _check_shares(config.vllm, gpus=gpus, heads=shares),
         find_wrong_scheme(gpu=gpu, shared=config.vllm.choose_parallel(gpus=gpus, heads=shares), model=model),
@@ -50,20 +52,35 @@ def _check_quantization(vllm: VllmSettings, *, gpu: Device, model: Mapping[str, 
     facts, word = vllm_facts(), vllm.read_extra().get("quantization")
     if word is None:
         return
-    how, stored = str(word), model.get("quantization_config")
+    how, stored = str(word), Shape.read_quantization(model) or {}
     if (least := facts.quantizations.get(how, math.inf)) > (gpu.capability or 0):
         known = [name for name, needed in facts.quantizations.items() if needed <= (gpu.capability or 0)]
         needs = f"which needs {least:g}" if least < math.inf else "which it does not know"
         rule = f"vLLM {facts.version} must have kernels for --vllm.extra quantization on {gpu.capability:g}"
         yield UserError(rule, value=f"{how}, {needs}", cure=f"{nearest(how, known)}; or {_LEAVE_OUT}")
-    method = str(stored.get("quant_method")) if isinstance(stored, Mapping) else ""
-    # awq_marlin serves what is stored as awq; dense weights are made smaller as they are loaded.
-    if how not in (_ONLINE if not method else (method, f"{method}_marlin", "moe_wna16")):
+    method = str(stored.get("quant_method", ""))
+    # Dense weights are made smaller as they are loaded.
+    if how not in (_ONLINE if not method else (method, *_list_converted(stored))):
         rule = "--vllm.extra quantization must be how the weights are stored, or make them smaller as they are loaded"
         value = f"{how} for {method or 'dense'} weights"
         yield UserError(
             rule, value=value, cure=f"{_LEAVE_OUT}: it is read from config.json; dense: {', '.join(_ONLINE)}"
         )
+
+
+def _list_converted(stored: Mapping[str, object]) -> Iterator[str]:
+    """Yield other kernels that 0.19.1 takes for weights as they are stored (`is_…_compatible` of its classes)."""
+    method, bits, symmetric = stored.get("quant_method"), stored.get("bits"), stored.get("sym")
+    grouped = stored.get("group_size") in _MARLIN_GROUPS
+    if method == "awq" and bits == 4:
+        yield "moe_wna16"
+        if grouped and isinstance(stored.get("zero_point"), bool):
+            yield "awq_marlin"
+    if method == "gptq" and bits in (4, 8):
+        if not stored.get("desc_act"):
+            yield "moe_wna16"
+        if grouped and symmetric is True and "desc_act" in stored:
+            yield "gptq_marlin"
 
 
 def _check_shares(vllm: VllmSettings, *, gpus: int, heads: int | None) -> Iterator[UserError]:
@@ -77,12 +94,11 @@ def _check_shares(vllm: VllmSettings, *, gpus: int, heads: int | None) -> Iterat
             "bitsandbytes"
         )
         yield UserError(rule, value=f"{shared} for {heads}", cure=_LEAVE_OUT)
-    for name in _PROCESSES:
-        times = vllm.read_extra().get(name, 1)
-        if isinstance(times, int) and not 1 <= times * shared <= gpus:
-            rule = "--vllm.extra must ask for the machine's GPUs, or for fewer"
-            value = f"{name} {times}, each with {shared}, of {gpus}"
-            yield UserError(rule, value=value, cure=f"{_LEAVE_OUT}, or give a smaller --vllm.tensor-parallel")
+    stages, replicas = vllm.count_stages(), vllm.count_replicas()
+    if stages * replicas > 1 and stages * replicas * shared > gpus:
+        rule = "--vllm.extra must ask for the machine's GPUs, or for fewer"
+        value = f"pipeline_parallel_size {stages} and data_parallel_size {replicas}, each with {shared}, of {gpus}"
+        yield UserError(rule, value=value, cure=f"{_LEAVE_OUT}, or give a smaller --vllm.tensor-parallel")
 
 
 def _check_type(gpu: Device, *, model: Mapping[str, object]) -> Iterator[UserError]:
@@ -94,10 +110,14 @@ def _check_type(gpu: Device, *, model: Mapping[str, object]) -> Iterator[UserErr
 
 
 def _check_context(config: KernelConfig, *, model: Mapping[str, object]) -> Iterator[UserError]:
-    vllm, room, longest = config.vllm, config.policy.longest_tokens, VllmShape.of(model).longest
-    if vllm.max_model_len is not None and vllm.max_model_len <= room:
-        rule = "--vllm.max-model-len must hold a prompt and a whole completion"
-        yield UserError(rule, value=f"{vllm.max_model_len} for completions of {room}", cure=_LEAVE_OUT)
-    if vllm.max_model_len is not None and longest is not None and vllm.max_model_len > longest:
+    asked, room, longest = config.vllm.max_model_len, config.policy.longest_tokens, VllmShape.of(model).longest
+    if asked is None:
+        return
+    # Of a model that attends to less, all that it attends to.
+    if asked < (least := min(longest or 2**31, room + QUESTION_TOKENS)):
+        rule = f"--vllm.max-model-len must hold a whole completion and a question of {QUESTION_TOKENS} tokens"
+        value = f"{asked} for completions of {room}"
+        yield UserError(rule, value=value, cure=f"{_LEAVE_OUT}, give {least}, or a smaller --sampling.max-tokens")
+    if longest is not None and asked > longest:
         rule = "--vllm.max-model-len must be within the model's context"
-        yield UserError(rule, value=f"{vllm.max_model_len} of {longest}", cure=_LEAVE_OUT)
+        yield UserError(rule, value=f"{asked} of {longest}", cure=_LEAVE_OUT)

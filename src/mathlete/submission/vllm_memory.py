@@ -4,13 +4,62 @@ from collections.abc import Mapping
 
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
-from mathlete.models import Device
+from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmShape
 from mathlete.submission.vllm_attention import choose_cache_type
+from mathlete.submission.vllm_fit import QUESTION_TOKENS
 
 _COMPUTING = 2**30
 """Bytes of activations and CUDA graphs on each GPU, of a small model: large ones take 1 to 3 GiB for the graphs alone
 (the message of vLLM 0.6 before it captured them, worker/model_runner.py)."""
+
+
+_NARROWER = {"float32": 2, "float64": 4}
+"""{type that dense weights are stored in: how many times smaller they are in 16 bits, in which engines load them}."""
+_MAIN_GIB = {"NvidiaTeslaT4": 31, "NvidiaL4": 192, "NvidiaH100": 234}
+"""{machine: GiB of its main memory, at most}: seen on Kaggle, and of Google's only types with four L4 and with one H100
+(cloud.google.com/compute/docs/gpus: g2-standard-48, a3-highgpu-1g)."""
+_MAIN_KEPT_GIB = 6
+"""Of it for the notebook, vLLM's own processes and the system."""
+
+
+def count_loaded(weights: int, *, model: Mapping[str, object]) -> int:
+    """Return the bytes that an engine holds of weights, which on a GPU computes in 16 bits.
+
+    Args:
+        weights: bytes of the weights as they are stored.
+        model: the model's config.json.
+
+    >>> count_loaded(28, model={"torch_dtype": "float32"}), count_loaded(14, model={"dtype": "bfloat16"})
+    (14, 14)
+    """
+    if Shape.read_quantization(model) is not None:
+        return weights
+    inner = model.get("text_config")
+    parts = (model, inner if isinstance(inner, Mapping) else {})
+    said = [part.get(name) for part in parts for name in ("dtype", "torch_dtype")]
+    return weights // next((_NARROWER.get(str(one), 1) for one in said if one), 1)
+
+
+def find_wrong_offload(config: KernelConfig, *, machine: str, gpus: int) -> UserError | None:
+    """Return why a machine's main memory may not hold the weights that are left there; None where it does.
+
+    Args:
+        config: how the notebook answers.
+        machine: Kaggle's machine shape.
+        gpus: how many GPUs leave as much there.
+    """
+    offloaded = config.vllm.read_offloaded() * gpus / 2**30
+    if not offloaded:
+        return None
+    if (main := _MAIN_GIB.get(machine)) is None:
+        rule = "--vllm.extra cpu_offload_gb needs a machine whose main memory is known here"
+        return UserError(rule, value=machine, cure=f"leave it out, or use {' or '.join(_MAIN_GIB)}")
+    if offloaded > main - _MAIN_KEPT_GIB:
+        rule = f"--vllm.extra cpu_offload_gb must fit into the {main} GiB of the machine's main memory"
+        most = (main - _MAIN_KEPT_GIB) / gpus
+        return UserError(rule, value=f"{offloaded:g} GiB of {gpus} GPUs", cure=f"give {most:g} at most")
+    return None
 
 
 def find_crowding(
@@ -22,12 +71,12 @@ def find_crowding(
         config: how the notebook answers.
         gpu: what the model is on.
         shared: how many GPUs share it.
-        weights: their bytes; those of a draft, which are on Kaggle only, are not known here.
+        weights: their bytes as they are stored; those of a draft, which are on Kaggle only, are not known here.
         model: the model's config.json. Nothing is said of layers that keep other than all keys and values.
     """
     vllm, shape, stages = config.vllm, VllmShape.of(model), config.vllm.count_stages()
     computing = gpu.context_bytes + _COMPUTING
-    own = max(0.0, weights / shared - vllm.read_offloaded())
+    own = max(0.0, count_loaded(weights, model=model) / shared - vllm.read_offloaded())
     # `determine_available_memory` of v1/worker/gpu_worker.py: the share is of all memory, a size is taken as it is.
     total = gpu.memory if vllm.kv_gib is not None else vllm.gpu_memory_utilization * gpu.memory
     free = total - own - computing
@@ -36,20 +85,30 @@ def find_crowding(
         most = f"{free / 2**30 - 0.05:.1f} at most, or " if free > 2**30 else ""
         rule = f"--vllm.kv-gib must fit into a GPU of {gpu.memory_gib:.1f} GiB with the weights"
         return UserError(rule, value=value, cure=f"{most}leave it out for what they leave")
+    if free <= 0:
+        of = "one GPU" if shared == 1 else f"{shared} GPUs"
+        return UserError(
+            f"the weights must leave memory for keys and values on {of} of {gpu.memory_gib:.1f} GiB",
+            value=f"{own * shared / 2**30:.1f} GiB",
+            cure="export with fewer bits or take a smaller model: of each GPU vLLM has "
+            f"{total / 2**30:.1f} GiB, {computing / 2**30:.1f} of them for computing",
+        )
     left = free if vllm.kv_gib is None else vllm.kv_gib * 2**30
     fp8 = choose_cache_type(vllm, model=model).startswith("fp8")
     token = shape.count_token_bytes(shared=shared // stages, number=1 if fp8 else 2)
     tokens = vllm.choose_context(context=shape.longest or 2**31, max_tokens=config.policy.longest_tokens)
-    needed = tokens * token / stages if token and tokens else 0.0
+    # The cache is of whole blocks (`max_memory_usage_bytes` of v1/kv_cache_interface.py).
+    block = vllm.read_block()
+    needed = -(-tokens // block) * block * token / stages if token and tokens else 0.0
     if needed <= left:
         return None
-    most_tokens = max(0, int(left * stages // token)) if token else 0
-    value = f"{tokens or 0:,} tokens, {needed / 2**30:.1f} GiB, where {max(0.0, left) / 2**30:.1f} are left"
+    most_tokens = max(0, int(left * stages // token) // block * block) if token else 0
+    cap = min(most_tokens // 2, most_tokens - QUESTION_TOKENS)
+    value = f"{tokens or 0:,} tokens, {needed / 2**30:.1f} GiB, where {left / 2**30:.1f} are left"
     return UserError(
         "the keys and values of a whole context must fit beside the weights in vLLM",
         value=value,
-        cure=f"build with --sampling.max-tokens {most_tokens // 2} --vllm.max-model-len {most_tokens}, with more GPUs "
-        "or fewer bits"
-        if most_tokens > 2
+        cure=f"build with --sampling.max-tokens {cap} --vllm.max-model-len {most_tokens}, with more GPUs or fewer bits"
+        if cap > 0
         else "export with fewer bits, take a smaller model, or leave --vllm.kv-gib out",
     )

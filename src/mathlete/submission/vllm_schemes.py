@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS
 from mathlete.kaggle_image import vllm_facts
-from mathlete.models import Device
+from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmShape
 
 _Config = Mapping[str, object]
@@ -22,7 +22,6 @@ _ACTIVATIONS = ("naive-quantized", "int-quantized", "float-quantized", "nvfp4-pa
 """Formats of compressed-tensors in which activations are made smaller too."""
 _HOPPER = 9.0
 _WHOLE = ("tensor", "channel", "block")
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +98,8 @@ def find_wrong_scheme(*, gpu: Device, shared: int, model: _Config) -> Iterator[U
         shared: how many share each layer.
         model: the model's config.json.
     """
-    stored = model.get("quantization_config")
-    check = _CHECKS.get(str(stored.get("quant_method"))) if isinstance(stored, Mapping) else None
-    if check is None or not isinstance(stored, Mapping):
+    stored = Shape.read_quantization(model) or {}
+    if (check := _CHECKS.get(str(stored.get("quant_method")))) is None:
         return
     there = _place(gpu, shared=shared, model=model, stored=stored)
     for why in check(stored, there):
@@ -118,10 +116,10 @@ def find_wrong_scheme(*, gpu: Device, shared: int, model: _Config) -> Iterator[U
 def _place(gpu: Device, *, shared: int, model: _Config, stored: _Config) -> _There:
     inner = model.get("text_config")
     text = inner if isinstance(inner, Mapping) else model
-    experts = any(text.get(name) for name in _EXPERTS)
-    plain = not experts and VllmShape.of(model).layers and _is_uniform(stored)
-    layers = tuple(_list_layers(text, shape=VllmShape.of(model), shared=shared)) if plain else ()
-    return _There(capability=gpu.capability or 0, layers=layers, experts=experts)
+    shape = VllmShape.of(model)
+    plain = "num_attention_heads" in text and not shape.experts and shape.layers and _is_uniform(stored)
+    layers = tuple(_list_layers(text, shape=shape, shared=shared)) if plain else ()
+    return _There(capability=gpu.capability or 0, layers=layers, experts=shape.experts)
 
 
 def _is_uniform(stored: _Config) -> bool:

@@ -5,6 +5,7 @@ from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS, StoredFormat, find_formats, read_storage
+from mathlete.models import Shape
 from mathlete.runs import read_json, read_record
 
 
@@ -31,7 +32,7 @@ def name_format(model: Path) -> str:
 
 
 def _name_compressed(config: dict[str, Any]) -> str:
-    groups = config["quantization_config"].get("config_groups") or {}
+    groups: Any = (Shape.read_quantization(config) or {}).get("config_groups") or {}
     for group in groups.values():
         if (group["weights"].get("type"), group["weights"]["num_bits"]) == ("float", 8):
             return "fp8"

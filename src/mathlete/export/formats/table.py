@@ -25,7 +25,7 @@ from mathlete.export.formats.compressed import (
 from mathlete.export.formats.gguf_files import F16, Q4_0, Q8_0, Gguf
 from mathlete.export.formats.int8 import int8_weights, write_int8
 from mathlete.export.formats.weights import LayerWeights, WriteOptions
-from mathlete.models import GPUS, ModelSource, load_model
+from mathlete.models import GPUS, ModelSource, Shape, load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -298,8 +298,7 @@ def read_storage(config: Mapping[str, object]) -> str:
     >>> read_storage({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}})
     'nf4'
     """
-    how = config.get("quantization_config")
-    if not isinstance(how, Mapping):
+    if (how := Shape.read_quantization(config)) is None:
         return "dense"
     if how.get("quant_method") == "bitsandbytes":
         return "nf4" if how.get("load_in_4bit") else "int8"
@@ -320,9 +319,8 @@ def find_formats(stored: str, config: Mapping[str, object] | None = None) -> tup
     [8.9]
     """
     exported = tuple(entry for entry in EXPORT_FORMATS.values() if entry.stored_as == stored)
-    how = (config or {}).get("quantization_config")
-    layout = how.get("format") if isinstance(how, Mapping) else None
-    bits = _read_bits(how) if isinstance(how, Mapping) else set()
+    how = Shape.read_quantization(config or {}) or {}
+    layout, bits = how.get("format"), _read_bits(how)
     told = tuple(entry for entry in exported if entry.layout == layout and bits <= {entry.bits})
     # What is exported says itself what it needs: the second table never overrides it.
     if exported and layout is not None:

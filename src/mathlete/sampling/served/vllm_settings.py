@@ -36,8 +36,12 @@ _NAMED = {
     "attention_config": "attention-backend",
 }
 """Arguments of vLLM that have a flag of their own: {argument: flag}."""
-_SET_HERE = ("model", "revision", "tokenizer", "dtype", "skip_tokenizer_init", "generation_config", "disable_log_stats")
-"""Arguments that the sampler itself relies on."""
+_SET_HERE = (
+    *("model", "revision", "tokenizer", "dtype", "skip_tokenizer_init", "generation_config", "disable_log_stats"),
+    "logprobs_mode",
+)
+"""Arguments that the sampler itself relies on. A sample's log-probabilities are those of the model, before temperature
+and nucleus: votes, and the look at logits that are no numbers, read them as such."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +116,7 @@ class VllmSettings:
         )
         for name in self.extra:
             if name in (*_NAMED, *_SET_HERE):
-                flag = f"use --vllm.{_NAMED[name]}" if name in _NAMED else "leave it out: this project sets it"
+                flag = f"use --vllm.{_NAMED[name]}" if name in _NAMED else "leave it out: this project relies on it"
                 raise UserError("--vllm.extra must not name what is set otherwise", value=name, cure=flag)
 
     def choose_parallel(self, *, gpus: int, heads: int | None) -> int:
@@ -142,8 +146,19 @@ class VllmSettings:
 
     def count_stages(self) -> int:
         """Return into how many parts, one after the other, the layers are cut; 1 where that is not said rightly."""
-        stages = self.read_extra().get("pipeline_parallel_size", 1)
-        return stages if isinstance(stages, int) and stages >= 1 else 1
+        return self._read_count("pipeline_parallel_size")
+
+    def count_replicas(self) -> int:
+        """Return how many times the whole model is loaded, side by side; 1 where that is not said rightly."""
+        return self._read_count("data_parallel_size")
+
+    def read_block(self) -> int:
+        """Return the tokens of a block of the cache as they are said; 1 where that is not said rightly."""
+        return self._read_count("block_size")
+
+    def _read_count(self, name: str) -> int:
+        count = self.read_extra().get(name, 1)
+        return count if isinstance(count, int) and count >= 1 else 1
 
     def read_offloaded(self) -> float:
         """Return the bytes of weights that each GPU leaves in main memory; 0 where that is not said rightly."""

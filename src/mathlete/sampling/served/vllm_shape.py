@@ -11,7 +11,7 @@ from typing import Literal, Self
 
 from mathlete.models import Shape
 
-_OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list")
+_OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list", "block_configs")
 """Words by which layers keep other than all keys and values of a sample."""
 _LOW_RANK = (
     *("AXK1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_mtp", "glm_moe_dsa", "glm4_moe_lite"),
@@ -20,6 +20,17 @@ _LOW_RANK = (
 )
 """Kinds of model whose attention vLLM computes in the low rank of their keys and values, where config.json says one
 (0.19.1, transformers_utils/model_arch_config_convertor.py); others with such a rank it serves as plain ones."""
+_OLDER = {
+    "num_attention_heads": ("n_head", "n_heads"),
+    "num_key_value_heads": ("n_head_kv", "num_kv_heads", "multi_query_group_num"),
+    "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
+    "hidden_size": ("n_embd", "d_model"),
+    "intermediate_size": ("n_inner", "ffn_hidden_size"),
+}
+"""{word: what older configurations say in its place}: transformers' `attribute_map` of the decoders that vLLM serves,
+and what vLLM itself looks for."""
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+"""What vLLM takes a mixture of experts by (`get_num_experts`)."""
 _MOST_GPUS = 1024
 """Beyond any machine."""
 
@@ -40,6 +51,8 @@ class VllmShape:
     """Key-value heads."""
     width: int
     """Numbers of a head."""
+    experts: bool
+    """Whether its layers have experts."""
     attention: Literal["plain", "low rank", "sparse"]
     """What its attention kernels must do; sparse is of low rank too."""
 
@@ -49,14 +62,16 @@ class VllmShape:
 
         >>> VllmShape.of({"text_config": {"num_attention_heads": 8}}).shares
         8
+        >>> VllmShape.of({"n_head": 25, "n_embd": 1600}).shares
+        25
         >>> VllmShape.of({"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 512}).shares
         2
         """
         inner = config.get("text_config")
         text = inner if isinstance(inner, Mapping) else config
-        numbers = {name: value for name, value in text.items() if type(value) is int and value > 0}
-        how, heads = config.get("quantization_config"), numbers.get("num_attention_heads", 0)
-        whole = isinstance(how, Mapping) and how.get("quant_method") == "bitsandbytes"
+        numbers = _read_numbers(text)
+        heads = numbers.get("num_attention_heads", 0)
+        whole = (Shape.read_quantization(config) or {}).get("quant_method") == "bitsandbytes"
         plain = heads and "hidden_size" in numbers and not _keeps_less(text)
         return cls(
             shares=1 if whole else _count_shares(numbers),
@@ -64,6 +79,7 @@ class VllmShape:
             layers=numbers.get("num_hidden_layers") if plain else None,
             keys=numbers.get("num_key_value_heads", heads),
             width=numbers.get("head_dim", numbers.get("hidden_size", 0) // max(1, heads)),
+            experts=any(text.get(name) for name in _EXPERTS),
             attention=_name_attention(text),
         )
 
@@ -75,6 +91,23 @@ class VllmShape:
             number: bytes of a number.
         """
         return self.layers and 2 * self.layers * max(1, self.keys // shared) * self.width * number
+
+
+def _read_numbers(text: Mapping[str, object]) -> dict[str, int]:
+    """Return the whole numbers above 0, those under older names under today's too."""
+    numbers = {name: value for name, value in text.items() if type(value) is int and value > 0}
+    for name, older in _OLDER.items():
+        said = next((numbers[one] for one in (name, *older) if one in numbers), None)
+        if said is not None:
+            numbers[name] = said
+    # Falcon's and GPT-BigCode's word for one head that all share.
+    if text.get("multi_query") is True and text.get("new_decoder_architecture") is not True:
+        numbers["num_key_value_heads"] = 1
+    # MPT's and DBRX's.
+    inner = text.get("attn_config")
+    if isinstance(inner, Mapping) and type(keys := inner.get("kv_n_heads")) is int and keys > 0:
+        numbers["num_key_value_heads"] = keys
+    return numbers
 
 
 def _count_shares(numbers: Mapping[str, int]) -> int | None:
