@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +37,7 @@ _LIMITS: dict[str, Callable[[float], bool]] = {
 """{a setting: whether a number of 0 or more can be it, as `SamplingConfig.check` has it}."""
 _SEEDS, _LONGEST = 2**63, 20
 """Seeds are below the first, and have fewer digits than the second."""
+_NUMBERED = re.compile(r"(.+)[-_:/#.]\d+")
 _NO_LOGPROB = -9999.0
 """What vLLM's server writes for minus infinity, which JSON has no word for: `max(logprob, -9999.0)`."""
 _KINDS: dict[str, tuple[type, ...]] = {
@@ -272,6 +274,17 @@ def name_problem(statement: str) -> str:
     'p-72f8917549'
     """
     return f"p-{hashlib.sha256(' '.join(statement.split()).encode()).hexdigest()[:10]}"
+
+
+def find_numbered(name: str) -> str | None:
+    """Return an id without the number behind it, which tells a problem's samples apart: requests of a batch need names of
+    their own. None where it has none.
+
+    >>> find_numbered("aime-3_0"), find_numbered("a")
+    ('aime-3', None)
+    """
+    numbered = _NUMBERED.fullmatch(name)
+    return numbered[1] if numbered else None
 
 
 def mean_logprob(values: Sequence[object], *, last: int = 0) -> float | None:

@@ -1,7 +1,6 @@
 """Joining: the logs of one run's slices become one list of problems and samples, and what they lack is named."""
 
 import hashlib
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from mathlete.answers import read_answer
 from mathlete.corpus import Suite
 from mathlete.errors import UserError
 from mathlete.logs.entries import Entry, Log, name_problem
+from mathlete.logs.matching import describe_golds, make_finder
 from mathlete.logs.thoughts import Reading, Told, find_opening, read_cut
 from mathlete.problems import Problem
 from mathlete.reasoning import Opening
@@ -19,7 +19,6 @@ from mathlete.text import agree, counted
 
 NO_STATEMENT = "(not in the log)"
 SETTINGS = ("temperature", "top_p", "max_tokens")
-_NUMBERED = re.compile(r"(.+)[-_:/#.]\d+")
 _FIELDS: dict[str, Callable[[Entry], object]] = {
     "text": lambda entry: entry.text,
     "tokens": lambda entry: entry.tokens,
@@ -139,7 +138,7 @@ def join_logs(
         logged_right=[one.entry.right for one in kept],
         sampling=sampling,
         missing=_count_missing(logs, kept, problems, sampling, pace),
-        words=_describe(logs, repeats, len(problems), suite),
+        words=_describe(logs, repeats, problems, placed, suite),
         opening=opening,
     )
 
@@ -159,7 +158,7 @@ def _check_settings(logs: Sequence[Log]) -> dict[str, float]:
 
 def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[_Placed], dict[str, Problem]]:
     """Give every entry its problem; returns the entries and the problems that have any, by id."""
-    find = _finder(suite) if suite else None
+    find = make_finder(suite) if suite else None
     asked = [log.problems for log in logs]
     placed: list[_Placed] = []
     problems: dict[str, Problem] = {}
@@ -210,31 +209,6 @@ def _merge(known: Problem, problem: Problem, entry: Entry) -> Problem:
                 cure="import the files one by one, or give --problems",
             )
     return full
-
-
-def _finder(suite: Suite) -> Callable[[Entry], Problem]:
-    """Return a function that finds an entry's problem in the suite: by id, by an id with a number behind it, by
-    statement."""
-    by_id = {problem.id: problem for problem in suite.problems}
-    by_statement = {" ".join(problem.statement.split()): problem for problem in suite.problems}
-
-    def find(entry: Entry) -> Problem:
-        name = entry.problem_id or ""
-        if name in by_id:
-            return by_id[name]
-        # Requests of a batch need names of their own, so the samples of a problem are numbered.
-        if (numbered := _NUMBERED.fullmatch(name)) and numbered[1] in by_id:
-            return by_id[numbered[1]]
-        statement = " ".join((entry.statement or "").split())
-        if statement in by_statement:
-            return by_statement[statement]
-        raise UserError(
-            f"{entry.where}: a sample must be of a problem of {suite.name}, by its id or its statement",
-            value=name or statement[:60] or "no id and no statement",
-            cure="give the suite that was asked, or name the column, --columns problem_id=…",
-        )
-
-    return find
 
 
 def _without_repeats(logs: Sequence[Log], placed: Sequence[_Placed]) -> list[_Placed]:
@@ -368,12 +342,16 @@ def _describe_failed(logs: Sequence[Log]) -> list[str]:
     ]
 
 
-def _describe(logs: Sequence[Log], repeats: int, problems: int, suite: Suite | None) -> list[str]:
+def _describe(
+    logs: Sequence[Log], repeats: int, problems: Mapping[str, Problem], placed: Sequence[_Placed], suite: Suite | None
+) -> list[str]:
     sentences = [*_describe_failed(logs), *(words for log in logs for words in log.words)]
     if repeats:
         word = agree(repeats, "sample stands twice and was", "samples stand twice and were")
         sentences.append(f"{repeats} {word} taken once")
-    if suite and (left := len(suite.problems) - problems):
+    if suite:
+        sentences += describe_golds(suite, ((one.entry, problems[one.problem_id]) for one in placed))
+    if suite and (left := len(suite.problems) - len(problems)):
         sentences.append(
             f"{left} of {counted(len(suite.problems), 'problem')} of {suite.name} {agree(left, 'has', 'have')} no "
             f"sample, and {agree(left, 'is', 'are')} left out"

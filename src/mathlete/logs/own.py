@@ -21,6 +21,8 @@ def read_own_run(folder: Path) -> Log:
         Entry(
             where=f"{folder}, problem {sample.problem_id} #{sample.index}",
             problem_id=sample.problem_id,
+            statement=item.problem.statement,
+            gold=item.problem.gold,
             subset=item.problem.subset,
             text=None if "text" in missing else sample.text,
             answer=sample.answer,

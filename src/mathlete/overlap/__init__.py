@@ -11,7 +11,7 @@ of a split. Statements are compared without their typesetting; numbers, drawings
 """
 
 from mathlete.overlap.duplicates import find_first_duplicates
-from mathlete.overlap.statements import hash_statement
+from mathlete.overlap.statements import hash_statement, is_stated_in
 from mathlete.overlap.suite_index import RepeatedProblem, SuiteIndex
 
-__all__ = ["RepeatedProblem", "SuiteIndex", "find_first_duplicates", "hash_statement"]
+__all__ = ["RepeatedProblem", "SuiteIndex", "find_first_duplicates", "hash_statement", "is_stated_in"]

@@ -77,6 +77,20 @@ class Statement:
         return frozenset(self.tokens[at : at + size] for at in range(count)) if self.tokens else frozenset()
 
 
+def is_stated_in(statement: str, text: str) -> bool:
+    """Return whether a text states a problem as a statement does: one stands in the other, or nearly so.
+
+    It is told by the shorter one's runs of three tokens, of which the other must have four fifths, and all its numbers.
+
+    >>> is_stated_in("Find $x$ if $x + 2 = 5$.", "Solve this, step by step: find \\(x\\) if \\(x+2=5\\)")
+    True
+    >>> is_stated_in("Find $x$ if $x + 2 = 5$.", "Find $x$ if $x + 3 = 5$.")
+    False
+    """
+    shorter, longer = sorted(map(Statement.parse, (statement, text)), key=lambda one: len(one.tokens))
+    return not shorter.numbers - longer.numbers and containment(shorter.grams(3), longer.grams(3)) >= 0.8
+
+
 def hash_statement(statement: str) -> str:
     """Return a key that is equal for statements that differ only in typesetting."""
     text = " ".join(split_tokens(statement)) or statement

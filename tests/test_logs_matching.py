@@ -1,0 +1,116 @@
+"""Samples find their problems in a suite by what the log says of them: its own numbers may be those of other problems."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mathlete.corpus import Suite
+from mathlete.errors import UserError
+from mathlete.logs.entries import Entry
+from mathlete.logs.matching import make_finder
+from mathlete.overlap import is_stated_in
+from mathlete.problems import Problem
+from tests.test_logs import HERE, SUMS, imported, inspect_json, write_lines
+
+SUITE = Suite(
+    name="own",
+    sha256="x",
+    problems=[
+        Problem(id="1", statement=r"Find \(\tfrac{6}{2} + 1\).", gold="4"),
+        Problem(id="2", statement="What is (2 + 3) * 4?", gold="20"),
+        Problem(id="3", statement="What is 2 + (3 * 4)?", gold="14"),
+        Problem(id="4", statement="sha256:0123456789abcdef", gold="7"),
+    ],
+)
+
+
+@pytest.fixture(autouse=True)
+def inside(workdir: Path) -> None:
+    """Every test stands in a folder of its own."""
+
+
+@pytest.mark.parametrize(
+    ("said", "found"),
+    [
+        # An id alone, or with a number behind it, and what agrees with it.
+        ({"problem_id": "2"}, "2"),
+        ({"problem_id": "2-7"}, "2"),
+        ({"problem_id": "2", "gold": "20.0"}, "2"),
+        ({"problem_id": "1", "statement": "Solve step by step. Find $\\frac{6}{2}+1$. Put it in a box."}, "1"),
+        # The statement decides against the id.
+        ({"problem_id": "2", "statement": "What is  2 + (3 * 4)?"}, "3"),
+        ({"problem_id": "2-7", "statement": "What is 2 + (3 * 4)?"}, "3"),
+        ({"problem_id": "3", "statement": "Find $\\frac{6}{2}+1$."}, "1"),
+        ({"statement": "Find $\\frac{6}{2}+1$.", "gold": "4"}, "1"),
+        ({"problem_id": "1", "statement": "sha256:0123456789abcdef"}, "4"),
+        # A gold answer that was corrected since is no other problem.
+        ({"problem_id": "2", "statement": "What is (2 + 3) * 4?", "gold": "24"}, "2"),
+        # Something else has the id.
+        ({"problem_id": "2", "statement": "What is 7 + 7?"}, "the statement of 2 is another one in own"),
+        ({"problem_id": "2-7", "statement": "What is 7 + 7?"}, "the statement of 2 is another one in own"),
+        ({"problem_id": "2", "gold": "14"}, "the gold of 2 is another one in own, got '14' and '20'"),
+        ({"problem_id": "1", "statement": "Find $\\frac{6}{2}+1$.", "gold": "9"}, "the gold of 1 is another one"),
+        # Two problems differ in nothing but their brackets.
+        ({"problem_id": "9", "statement": "What is 2 + 3 * 4?"}, "must be of a problem of own, by its id or its sta"),
+        ({"problem_id": "9"}, "must be of a problem of own, by its id or its statement, got 9"),
+        ({}, "got no id and no statement"),
+    ],
+)
+def test_a_problem_is_found_by_all_that_a_log_says_of_it(said: dict[str, str], found: str) -> None:
+    find = make_finder(SUITE)
+    if len(found) == 1:
+        assert find(Entry(where="log:1", **said)).id == found  # type: ignore[arg-type]
+        return
+    with pytest.raises(UserError) as refused:
+        find(Entry(where="log:1", **said))  # type: ignore[arg-type]
+    assert found in str(refused.value)
+
+
+def test_an_instruction_around_a_problem_is_told_from_other_numbers_in_it() -> None:
+    statement = SUMS["problems"][0]["statement"]
+    assert is_stated_in(statement, f"Think step by step.\n\n{statement} Put your answer in \\boxed{{}}.")
+    assert not is_stated_in("A train travels 60 km in 2 hours.", "A train travels 80 km in 2 hours.")
+    assert not is_stated_in(statement, "")
+
+
+def numbered_suite(shift: int) -> str:
+    """The sums under the numbers that Inspect gives, of which each is another problem's by `shift`."""
+    rows = [{**one, "id": f"pocket_sums-{(place + shift) % 3 + 1}"} for place, one in enumerate(SUMS["problems"])]
+    return write_lines("numbered.jsonl", rows)
+
+
+@pytest.mark.parametrize("shift", [0, 1, 2])
+def test_a_log_of_inspect_scores_the_same_whatever_number_a_suite_begins_with(shift: int) -> None:
+    (file,) = inspect_json()
+    content: dict[str, Any] = json.loads(Path(str(file)).read_text())
+    numbers = {one["id"]: place for place, one in enumerate(SUMS["problems"], start=1)}
+    content["samples"] = [{**row, "id": numbers[row["id"]]} for row in content["samples"]]
+    Path("log.json").write_text(json.dumps(content))
+    said = " ".join(imported("r", "log.json", "--problems", numbered_suite(shift)))
+    assert json.loads(Path("r/results.json").read_text())["right"] == 6
+    assert "agree with the checker on 12 of 12 samples" in said
+
+
+def test_gold_answers_that_the_suite_replaces_are_said() -> None:
+    (file,) = HERE.glob("samples_*.jsonl")
+    corrected = [{**one, "gold": "99"} if one["id"] == "a" else one for one in SUMS["problems"]]
+    said = " ".join(imported("r", file, "--problems", write_lines("sums.jsonl", corrected)))
+    assert "the gold answers are those of sums; 4 samples had another one in the log, first" in said
+    assert "'2', and '99' in problem a" in said
+
+
+def test_a_run_of_this_project_is_held_against_the_suite_by_its_statements() -> None:
+    (file,) = HERE.glob("samples_*.jsonl")
+    for words in ((), ("--no-texts",)):
+        folder = f"run{len(words)}"
+        imported(folder, file, *words)
+        ids = [json.loads(line)["id"] for line in Path(folder, "problems.jsonl").read_text().splitlines()]
+        # The same ids, each of another problem.
+        moved = [{**one, "id": ids[place - 1]} for place, one in enumerate(SUMS["problems"])]
+        imported(f"moved{len(words)}", folder, "--problems", write_lines("moved.jsonl", moved))
+        assert json.loads(Path(f"moved{len(words)}/results.json").read_text())["right"] == 6
+        others = [{"id": name, "statement": f"What is {name}?", "gold": "5"} for name in ids]
+        with pytest.raises(UserError, match="equal ids must be equal problems"):
+            imported(f"other{len(words)}", folder, "--problems", write_lines("others.jsonl", others))
