@@ -114,3 +114,34 @@ def test_a_run_of_this_project_is_held_against_the_suite_by_its_statements() -> 
         others = [{"id": name, "statement": f"What is {name}?", "gold": "5"} for name in ids]
         with pytest.raises(UserError, match="equal ids must be equal problems"):
             imported(f"other{len(words)}", folder, "--problems", write_lines("others.jsonl", others))
+
+
+SEEDED = [
+    {"id": f"p{place}", "statement": f"What is {place}?", "gold": str(place), "said": f"Try: \\boxed{{{place}}}"}
+    for place in range(3)
+    for _ in range(4)
+]
+"""Four samples of each of three problems, all of one text, as short answers are."""
+
+
+@pytest.mark.parametrize("seeds", ["none", "one", "of each", "some"])
+@pytest.mark.parametrize("cells", [{"text": "said"}, {"answer": "said"}])
+def test_samples_of_other_tools_stay_apart_when_their_run_is_imported_again(cells: dict[str, str], seeds: str) -> None:
+    told: dict[str, Any] = {"none": [None] * 12, "one": [42] * 12, "of each": [*range(4)] * 3, "some": [7, None] * 6}
+    rows = [{**row, "seed": seed} for row, seed in zip(SEEDED, told[seeds], strict=True)]
+    columns = [f"{name}={column}" for name, column in cells.items()]
+    named = ["seed=seed"] if seeds != "none" else []
+    imported("one", write_lines("t.jsonl", rows), "--columns", "problem_id=id", "gold=gold", *columns, *named)
+    # Once more, as a recording, and joined with itself: the same samples each time.
+    imported("again", "one", "--no-texts")
+    imported("third", "again", "again")
+    figures = [json.loads(Path(name, "results.json").read_text()) for name in ("one", "again", "third")]
+    assert [(one["samples"], one["right"], one["maj_at"]) for one in figures] == [
+        (12, figures[0]["right"], figures[0]["maj_at"])
+    ] * 3
+
+
+def test_repeats_of_a_row_that_say_the_same_are_samples_of_their_own() -> None:
+    (file,) = HERE.glob("samples_*.jsonl")
+    imported("one", file)
+    assert not any("stand twice" in words for words in imported("again", "one"))

@@ -20,6 +20,8 @@ Finish = Literal["stop", "length", "cancelled", "boxed", "clock"]
 """Why a sample ended, as `Sample.finish` says it."""
 LogRow = Mapping[str, Any]
 """A row of a log: its cells by column."""
+IMPORTED = "imported"
+"""The engine of a run that is made of other tools' logs."""
 STATEMENTS = ("statement", "problem", "question", "query", "Question", "Problem", "prompt")
 """Columns that hold a problem's statement, in the order in which they are tried."""
 _FINISHES: dict[str, Finish] = {

@@ -10,6 +10,7 @@ from typing import Any
 
 from mathlete.environment import code_state
 from mathlete.gates import GateOutcome
+from mathlete.logs.entries import IMPORTED
 from mathlete.logs.joining import SETTINGS, Joined
 from mathlete.problems import hash_problems, write_problems
 from mathlete.runs import write_atomically, write_json
@@ -159,7 +160,7 @@ def _settings(joined: Joined, writing: Writing, policy: Policy) -> RunSettings:
         policy=policy,
         budget=None,
         tools=None,
-        engine="imported",
+        engine=IMPORTED,
         # Two logs of one name may be of one model: that is all that can be checked before they are pooled.
         model_sha=f"unknown, named {_model(joined, writing)}",
     )

@@ -93,6 +93,8 @@ class _Placed:
     log: int
     problem_id: str
     entry: Entry
+    number: int
+    """In place of a seed, of what is known of the sample in its file: so the same one is known when it comes again."""
 
 
 def join_logs(
@@ -167,7 +169,7 @@ def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[_Placed], dic
             problem = find(entry) if find else asked[number].get(entry.problem_id or "") or _problem(entry)
             known = problems.get(problem.id, problem)
             problems[problem.id] = _merge(known, problem, entry)
-            placed.append(_Placed(log=number, problem_id=problem.id, entry=entry))
+            placed.append(_Placed(log=number, problem_id=problem.id, entry=entry, number=_number_of(entry)))
     if lacking := [problem.id for problem in problems.values() if not problem.gold]:
         raise UserError(
             "every problem must have its gold answer, without which nothing can be scored",
@@ -295,7 +297,7 @@ def _sample(one: _Placed, log: Log, pace: float | None, reading: Reading, own_an
     return Sample(
         problem_id=one.problem_id,
         index=entry.index or 0,
-        seed=_number_of(entry) if entry.seed is None else entry.seed,
+        seed=one.number if entry.seed is None else entry.seed,
         text=entry.text or "",
         answer=read_answer(entry.text or "", cut=cut, thinking=within) if read else entry.answer,
         tokens=entry.tokens or 0,
@@ -308,9 +310,8 @@ def _sample(one: _Placed, log: Log, pace: float | None, reading: Reading, own_an
 
 
 def _number_of(entry: Entry) -> int:
-    """Return a number in place of a seed, of what is known of the sample: so the same one is known when it comes
-    again."""
-    digest = hashlib.sha256(repr((entry.where, entry.uid, entry.content)).encode()).digest()
+    """Return a number that no other sample of the file has: what the log says, where it stands, its place in the row."""
+    digest = hashlib.sha256(repr((entry.where, entry.index, entry.uid, entry.content)).encode()).digest()
     return int.from_bytes(digest[:8]) >> 11
 
 

@@ -1,9 +1,10 @@
 """Runs of this project as logs: slices of one evaluation are joined, and a run is written again without its texts."""
 
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from mathlete.logs.entries import Entry, Facts, Log
+from mathlete.logs.entries import IMPORTED, Entry, Facts, Log
 from mathlete.scoring import EvalRun
 
 
@@ -16,6 +17,7 @@ def read_own_run(folder: Path) -> Log:
     run = EvalRun.read(folder)
     facts = run.results.facts
     missing = facts.missing if facts else ()
+    names = _seeds_name_samples(run, missing)
     # What was not in the log that this run was made of holds a number or an empty text: it is nothing again.
     entries = [
         Entry(
@@ -33,8 +35,7 @@ def read_own_run(folder: Path) -> Log:
             logprob_tail=sample.logprob_tail,
             seed=sample.seed,
             index=sample.index,
-            # The same seed draws the same sample, in whatever slice.
-            uid=str(sample.seed),
+            uid=str(sample.seed) if names else None,
             thinking=sample.in_thoughts,
         )
         for item in run.graded
@@ -53,3 +54,16 @@ def read_own_run(folder: Path) -> Log:
         entries=entries,
         run=run,
     )
+
+
+def _seeds_name_samples(run: EvalRun, missing: Collection[str]) -> bool:
+    """Return whether a sample is known by its seed: the same one draws the same sample here, in whatever slice.
+
+    Other tools give one seed to all samples, or the same ones to each of their files. Where they gave none, the import
+    numbered the samples.
+    """
+    facts = run.results.facts
+    if facts is None or facts.settings.engine != IMPORTED:
+        return True
+    seeds = [(sample.problem_id, sample.seed) for item in run.graded for sample in item.solution.samples]
+    return "seed" in missing and len({*seeds}) == len(seeds)
