@@ -135,6 +135,43 @@ def test_a_recording_without_texts_replays_and_gives_nothing_away(evaluate: Comm
     assert (compared["problems"], compared["left_out"]) == (9, 3)
 
 
+SQUARES = ", ".join(str(number**2 + 10000) for number in range(30))
+PROSE = "No such number exists, for the sum of two odd squares leaves two when it is divided by four, as one sees."
+LONG = {
+    "set": (rf"\{{{SQUARES}\}}", rf"\{{{', '.join(reversed(SQUARES.split(', ')))}\}}", rf"\{{{SQUARES}, 1\}}"),
+    "sum": (
+        "+".join(f"{n}x^{{{n}}}" for n in range(2, 20)),
+        "+".join(f"x^{{{n}}}{n}" for n in range(2, 20)),
+        "7" * 120,
+    ),
+    "text": (PROSE, PROSE, PROSE.replace("No", "One")),
+    "short": ("9", "9.0", PROSE),
+}
+"""{problem: (gold answer, another way to write it, a wrong answer)}, of which most are longer than a line."""
+
+
+def test_a_recording_scores_as_its_run_did_whatever_the_answers_are(evaluate: CommandLine) -> None:
+    rows = [
+        {"id": name, "question": f"Which {name}?", "gold": gold, "said": said, "took": 1 + number / 8}
+        for name, (gold, other, wrong) in LONG.items()
+        for number, said in enumerate((wrong, gold, other, "1", wrong, other, wrong.replace(" ", "  "), gold))
+    ]
+    columns = ("--columns", "problem_id=id", "gold=gold", "answer=said", "seconds=took")
+    imported("full", write_lines("t.jsonl", rows), *columns)
+    imported("kept", "full", "--no-texts")
+    imported("same", "full")
+    results = [json.loads(Path(name, "results.json").read_text()) for name in ("full", "kept", "same")]
+    same = ("right", "unknown", "unanswered", "pass_at", "maj_at", "losses", "fallbacks")
+    assert [[of.get(key) for key in same] for of in results] == [[results[0].get(key) for key in same]] * 3
+    assert results[0]["right"] == 16
+    shown = "".join(file.read_text() for file in Path("kept").iterdir())
+    assert "One such number" not in shown
+    assert str(29**2 + 10000) in shown
+    small = ("--n", 2, "--simulations", 50, "--stop", "none", "exact", "--json")
+    policies = [evaluate("replay", name, *small).result["policies"] for name in ("full", "kept")]
+    assert policies[0] == policies[1]
+
+
 def test_a_shipped_recording_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, evaluate: CommandLine) -> None:
     own_run("whole", range(12))
     imported("kept", "whole", "--no-texts")

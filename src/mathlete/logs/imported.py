@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mathlete.answers import compare, parse
 from mathlete.environment import code_state
 from mathlete.gates import GateOutcome
 from mathlete.logs.entries import IMPORTED
 from mathlete.logs.joining import SETTINGS, Joined
-from mathlete.problems import hash_problems, write_problems
+from mathlete.problems import Problem, hash_problems, write_problems
 from mathlete.runs import write_atomically, write_json
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.scoring import Graded, Results, RunFacts, RunSettings, grade
@@ -20,7 +21,7 @@ from mathlete.solve import Policy, Solution
 
 SLICES = "slices.json"
 _LONG = 100
-"""Characters of an answer up to which it is no text."""
+"""Characters of an answer up to which it is kept as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +53,7 @@ def write_joined(folder: Path, joined: Joined, writing: Writing, *, began: float
     words = [*joined.words, *_describe_missing(joined)]
     if not writing.texts:
         joined = _without_texts(joined)
-    graded = _grade(joined)
+    graded = _grade(joined, hidden=not writing.texts)
     problems, samples = joined.problems, joined.samples
     write_problems(folder / "problems.jsonl", problems)
     # Not line by line: there is nothing here that a kill could interrupt for long.
@@ -79,7 +80,7 @@ def _policy(joined: Joined) -> Policy:
     return Policy(n=most, sampling=sampling)
 
 
-def _grade(joined: Joined) -> list[Graded]:
+def _grade(joined: Joined, *, hidden: bool) -> list[Graded]:
     policy = _policy(joined)
     samples: defaultdict[str, list[Sample]] = defaultdict(list)
     logs: defaultdict[str, set[int]] = defaultdict(set)
@@ -88,7 +89,6 @@ def _grade(joined: Joined) -> list[Graded]:
         logs[sample.problem_id].add(log)
     # What a run of this project solved alone keeps its solution: a clock or the model itself may have decided it.
     solved = [{item.problem.id: item.solution for item in log.run.graded} if log.run else {} for log in joined.logs]
-    hidden = not any(sample.text for sample in joined.samples)
     solutions = []
     for problem in joined.problems:
         of_problem = sorted(samples[problem.id], key=lambda sample: sample.index)
@@ -103,7 +103,7 @@ def _grade(joined: Joined) -> list[Graded]:
         )
         same = alone is not None and len(alone.samples) == len(of_problem)
         # Without texts an answer that is one is its hash, also where the run itself chose it.
-        own = alone and replace(alone, answer=_hide_long(alone.answer) if hidden else alone.answer)
+        own = alone and replace(alone, answer=_hide_prose(alone.answer, problem) if hidden else alone.answer)
         solutions.append(replace(own, votes=votes, samples=of_problem) if own and same else fresh)
     return grade(joined.problems, solutions)
 
@@ -247,24 +247,35 @@ def _describe_verdicts(joined: Joined, graded: Sequence[Graded]) -> list[str]:
 
 def _without_texts(joined: Joined) -> Joined:
     problems = [replace(problem, statement=problem.fingerprint) for problem in joined.problems]
-    return replace(joined, problems=problems, samples=[_without_text(sample) for sample in joined.samples])
+    by_id = {problem.id: problem for problem in problems}
+    samples = [_without_text(sample, by_id[sample.problem_id]) for sample in joined.samples]
+    return replace(joined, problems=problems, samples=samples)
 
 
-def _without_text(sample: Sample) -> Sample:
+def _without_text(sample: Sample, problem: Problem) -> Sample:
     """Return the sample without its text, with numbers as exact as a replay can use."""
     rounded = [None if value is None else round(value, 4) for value in (sample.logprob_mean, sample.logprob_tail)]
     return replace(
         sample,
         text="",
-        answer=_hide_long(sample.answer),
+        answer=_hide_prose(sample.answer, problem),
         seconds=round(sample.seconds, 3),
         logprob_mean=rounded[0],
         logprob_tail=rounded[1],
     )
 
 
-def _hide_long(answer: str | None) -> str | None:
-    """Return an answer; of one that is a text itself only its hash, which votes as it did."""
+def _hide_prose(answer: str | None, problem: Problem) -> str | None:
+    """Return an answer; of one that is a text itself only its hash, which is judged and votes as it did.
+
+    What the checker can read is a value, however long, and what equals the gold answer gives nothing away.
+    """
     if answer is None or len(answer) <= _LONG:
         return answer
-    return f"sha256:{hashlib.sha256(answer.encode()).hexdigest()[:16]}"
+    read = parse(answer, problem.answers)
+    if read.node is not None or read.hard:
+        return answer
+    if compare(answer=answer, gold=problem.gold, settings=problem.answers).outcome == "equal":
+        return answer
+    # Most hashes alone can be read, as products of letters: this cannot, as the text could not.
+    return f"hidden sha256:{hashlib.sha256(repr(read.key).encode()).hexdigest()[:16]}"

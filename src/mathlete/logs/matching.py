@@ -71,7 +71,9 @@ def _is_stated(problem: Problem, statement: str) -> bool:
 
 def _fits(problem: Problem, entry: Entry) -> bool:
     """Return whether the log contradicts neither the statement, as far as it has one, nor the gold answer."""
-    return not (entry.statement and not _is_stated(problem, entry.statement)) and not _is_other_gold(entry.gold, problem)
+    return not (entry.statement and not _is_stated(problem, entry.statement)) and not _is_other_gold(
+        entry.gold, problem
+    )
 
 
 def _index(suite: Suite, keys: Callable[[Problem], tuple[str, ...]]) -> dict[str, list[Problem]]:
