@@ -13,6 +13,7 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.logs import read_log
 from mathlete.logs.columns import COLUMNS
+from mathlete.logs.finishes import as_finish
 from tests.test_logs import body, imported, write_lines
 from tests.test_logs_odd import ROWS, with_value
 
@@ -134,3 +135,51 @@ def test_a_table_tells_its_model_and_settings_under_their_own_names() -> None:
     assert (facts.model, facts.sampling) == ("small", REQUEST)
     odd = {**TABLE, "temperature": 7, "top_p": 0, "max_tokens": 1.5}
     assert read_log(csv_file([odd]), {"answer": "said"}).facts.sampling == {}
+
+
+ENDS: list[tuple[object, str | None]] = [
+    *[
+        (word, "stop")
+        for word in ("stop", "STOP", "finished", "done", "eot_id", "END_ID", "eos_token_id", "<|im_end|>")
+    ],
+    *[(word, "stop") for word in ("FINISH_REASON_STOP", "FinishReason.STOP", "FINISHED_STOPPED", "stop token")],
+    *[(word, "length") for word in ("max_tokens", "MAX_TOKENS", "FINISHED_LENGTH_CAPPED", "max-new-tokens", "LENGTH")],
+    *[(word, "cancelled") for word in ("abort", "FINISHED_ABORTED", "content_filter", "SAFETY", "canceled", "clock")],
+    *[(word, None) for word in ("", "unknown", "soon", "stopwatch", "finish", True, 1.5, None)],
+    ({"type": "length", "length": 64}, "length"),
+    ("boxed", "boxed"),
+]
+"""(a tool's word for why a sample ended, what is read)."""
+
+
+def test_words_for_the_end_are_read_in_every_spelling_and_others_are_counted() -> None:
+    for word, end in ENDS:
+        assert as_finish(word) == end, word
+    rows = [{"question": f"{at}?", "gold": "2", "said": "Adding up gives 2", "end": word} for at, word in
+            enumerate(("done", "soon", "", "length", "later"))]  # fmt: skip
+    columns = ("gold=gold", "text=said", "finish=end")
+    said = " ".join(imported("r", write_lines("t.jsonl", rows), "--columns", *columns))
+    assert "cells of end that hold no finish, and count as missing: 2, first 'soon' in t.jsonl:2" in said
+    assert "finish (3 of 5 samples)" in said
+    # An end that is not known cuts nothing off.
+    assert json.loads(Path("r/results.json").read_text())["right"] == 4
+    write_lines("t.jsonl", rows[1:2])
+    with pytest.raises(UserError, match=r"named for finish, must hold words for why a sample ended(.|\n)*leave finish"):
+        read_log(Path("t.jsonl"), {"text": "said", "finish": "end"})
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("chat.jsonl", ("choices", 0, "finish_reason")),
+        ("output-rs0.jsonl", ("finish_reason",)),
+        ("log.json", ("samples", 0, "output", "choices", 0, "stop_reason")),
+    ],
+)
+def test_a_layout_s_own_word_for_the_end_that_is_not_known_is_said(name: str, place: tuple[Any, ...]) -> None:
+    for word, told in (("soon", True), ("stop", False), ("unknown", False), (None, False)):
+        Path(name).write_text(json.dumps(with_value(ROWS[name], place, word)))
+        log = read_log(Path(name), {})
+        assert log.entries[0].finish == ("stop" if word == "stop" else None)
+        words = f"{name}: words for why a sample ended that are not known, and count as missing: 1, first 'soon' in "
+        assert any(one.startswith(words) for one in log.words) == told

@@ -1,4 +1,4 @@
-"""Samples find their problems in a suite by what the log says of them: its own numbers may be those of other problems."""
+"""Samples find their problems in a suite by all that a log says of them: its numbers may be those of others."""
 
 import json
 from pathlib import Path

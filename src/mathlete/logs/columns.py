@@ -11,7 +11,6 @@ from mathlete.logs.entries import (
     Entry,
     LogRow,
     as_count,
-    as_finish,
     as_gold,
     as_logprob,
     as_number,
@@ -19,6 +18,7 @@ from mathlete.logs.entries import (
     as_text,
     dig,
 )
+from mathlete.logs.finishes import as_finish
 
 COLUMNS: dict[str, Callable[[object], object]] = {
     "problem_id": as_text,
@@ -39,6 +39,7 @@ _HOLDS = {
     **dict.fromkeys(("tokens", "seed", "index"), "whole numbers of 0 or more"),
     "seconds": "numbers of 0 or more",
     "logprob_mean": "log-probabilities, which are at most 0",
+    "finish": "words for why a sample ended, such as stop or length",
 }
 """{a name: what its column must hold, where that is no text}."""
 _OF_SAMPLE = ("text", "answer", "tokens", "seconds", "finish", "logprob_mean", "seed")

@@ -7,30 +7,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from mathlete.errors import UserError
+from mathlete.logs.finishes import Finish
 from mathlete.lost import Lost, finite_logprob
 from mathlete.problems import Problem
 from mathlete.reasoning import THINK, ends_in_opening
 from mathlete.sampling import Sample
 from mathlete.scoring import EvalRun, RunFacts
 
-Finish = Literal["stop", "length", "cancelled", "boxed", "clock"]
-"""Why a sample ended, as `Sample.finish` says it."""
 LogRow = Mapping[str, Any]
 """A row of a log: its cells by column."""
 IMPORTED = "imported"
 """The engine of a run that is made of other tools' logs."""
 STATEMENTS = ("statement", "problem", "question", "query", "Question", "Problem", "prompt")
 """Columns that hold a problem's statement, in the order in which they are tried."""
-_FINISHES: dict[str, Finish] = {
-    **dict.fromkeys(("stop", "eos", "eos_token", "stop_sequence", "end_turn", "completed", "tool_calls"), "stop"),
-    **dict.fromkeys(("length", "max_tokens", "max_output_tokens", "model_length", "incomplete"), "length"),
-    "boxed": "boxed",
-}
-
-
 _LIMITS: dict[str, Callable[[float], bool]] = {
     "temperature": lambda number: number <= 5,
     "top_p": lambda number: 0 < number <= 1,
@@ -43,7 +35,7 @@ _NUMBERED = re.compile(r"(.+)[-_:/#.]\d+")
 _NO_LOGPROB = -9999.0
 """What vLLM's server writes for minus infinity, which JSON has no word for: `max(logprob, -9999.0)`."""
 _KINDS: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("problem_id", "statement", "gold", "text", "answer", "uid"), (str, type(None))),
+    **dict.fromkeys(("problem_id", "statement", "gold", "text", "answer", "uid", "ended"), (str, type(None))),
     **dict.fromkeys(("tokens", "seed", "index"), (int, type(None))),
     "subset": (str,),
 }
@@ -65,6 +57,8 @@ class Entry:
     tokens: int | None = None
     seconds: float | None = None
     finish: Finish | None = None
+    ended: str | None = None
+    """The tool's own word for why it ended, where the layout has one."""
     logprob_mean: float | None = None
     logprob_tail: float | None = None
     seed: int | None = None
@@ -235,16 +229,15 @@ def as_logprob(value: object) -> float | None:
     return number if number > _NO_LOGPROB else None
 
 
-def as_finish(value: object) -> Finish | None:
-    """Return why a sample ended, in this project's words; what ended it otherwise counts as cancelled.
-
-    >>> as_finish("max_tokens"), as_finish("content_filter"), as_finish(""), as_finish(None)
-    ('length', 'cancelled', None, None)
-    """
-    # An empty cell of a CSV says nothing.
-    if not isinstance(value, str) or value.strip().lower() in ("", "unknown"):
-        return None
-    return _FINISHES.get(value.strip().lower(), "cancelled")
+def describe_unread_ends(path: Path, entries: Sequence[Entry]) -> list[str]:
+    """Return a sentence on the tool's words for why a sample ended that are not known; none where all are."""
+    unread = [entry for entry in entries if entry.finish is None and (entry.ended or "unknown").strip() != "unknown"]
+    if not unread:
+        return []
+    first = f"{unread[0].ended!r:.40} in {unread[0].where}"
+    return [
+        f"{path}: words for why a sample ended that are not known, and count as missing: {len(unread)}, first {first}"
+    ]
 
 
 def as_gold(value: object) -> str | None:
@@ -279,8 +272,9 @@ def name_problem(statement: str) -> str:
 
 
 def find_numbered(name: str) -> str | None:
-    """Return an id without the number behind it, which tells a problem's samples apart: requests of a batch need names of
-    their own. None where it has none.
+    """Return an id without the number behind it, or None where it has none.
+
+    Requests of a batch need names of their own, so the samples of a problem are numbered.
 
     >>> find_numbered("aime-3_0"), find_numbered("a")
     ('aime-3', None)

@@ -22,7 +22,6 @@ from mathlete.logs.entries import (
     LogRow,
     Place,
     as_count,
-    as_finish,
     as_gold,
     as_logprob,
     as_number,
@@ -33,6 +32,7 @@ from mathlete.logs.entries import (
     mean_logprob,
     sampling_of,
 )
+from mathlete.logs.finishes import as_finish
 from mathlete.sampling import Sample
 from mathlete.text import parse_json
 
@@ -171,6 +171,7 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
         tokens=tokens,
         seconds=seconds,
         finish=as_finish(metadata.get("finish") or choices[0].get("stop_reason")),
+        ended=as_text(metadata.get("finish") or choices[0].get("stop_reason")),
         logprob_mean=mean_logprob(logprobs) if mean is None else mean,
         logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
         seed=as_seed(metadata.get("seed")),

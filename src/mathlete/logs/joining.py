@@ -310,7 +310,7 @@ def _sample(one: _Placed, log: Log, pace: float | None, reading: Reading, own_an
 
 
 def _number_of(entry: Entry) -> int:
-    """Return a number that no other sample of the file has: what the log says, where it stands, its place in the row."""
+    """Return a number that no other sample of the file has: made of what the log says and where."""
     digest = hashlib.sha256(repr((entry.where, entry.index, entry.uid, entry.content)).encode()).digest()
     return int.from_bytes(digest[:8]) >> 11
 

@@ -15,7 +15,6 @@ from mathlete.logs.entries import (
     LogRow,
     Place,
     as_count,
-    as_finish,
     as_gold,
     as_number,
     as_text,
@@ -23,6 +22,7 @@ from mathlete.logs.entries import (
     join_reasoning,
     mean_logprob,
 )
+from mathlete.logs.finishes import as_finish
 from mathlete.sampling import Sample
 
 _SEED = re.compile(r"output-rs(\d+)(?:[-_]chunk[-_]?\d+)?\.jsonl")
@@ -54,6 +54,7 @@ def read_nemo(row: LogRow, place: Place) -> Iterator[Entry]:
         tokens=as_count(row.get("num_generated_tokens")),
         seconds=as_number(row.get("generation_time")),
         finish=as_finish(row.get("finish_reason")),
+        ended=as_text(row.get("finish_reason")),
         logprob_mean=mean_logprob(logprobs),
         logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
         seed=int(seed[1]) if seed else None,

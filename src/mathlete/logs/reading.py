@@ -17,6 +17,7 @@ from mathlete.logs.entries import (
     Place,
     RowReader,
     as_text,
+    describe_unread_ends,
     find_statement,
     sampling_of,
 )
@@ -184,7 +185,7 @@ def _collect(
         samples = [one for entry in samples for one in named.complete(entry, row)]
         entries += samples
         failed += [] if samples else [where]
-    words = named.describe(path) if entries else []
+    words = [*named.describe(path), *describe_unread_ends(path, entries)] if entries else []
     return Log(path=path, layout=name, facts=agreed.facts, entries=entries, failed=failed, words=words)
 
 

@@ -16,7 +16,6 @@ from mathlete.logs.entries import (
     LogRow,
     Place,
     as_count,
-    as_finish,
     as_text,
     dig,
     find_statement,
@@ -25,6 +24,7 @@ from mathlete.logs.entries import (
     opens_thoughts,
     sampling_of,
 )
+from mathlete.logs.finishes import as_finish
 from mathlete.sampling import Sample
 
 _FAILED = ("failed", "cancelled", "queued", "in_progress")
@@ -69,6 +69,7 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
             text=text,
             tokens=len(logprobs) if counted is None and logprobs else counted,
             finish=as_finish(choice.get("finish_reason")),
+            ended=as_text(choice.get("finish_reason")),
             logprob_mean=mean_logprob(logprobs),
             logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
             thinking=opens_thoughts(dig(row, "request.prompt")),
