@@ -183,3 +183,19 @@ def test_a_layout_s_own_word_for_the_end_that_is_not_known_is_said(name: str, pl
         assert log.entries[0].finish == ("stop" if word == "stop" else None)
         words = f"{name}: words for why a sample ended that are not known, and count as missing: 1, first 'soon' in "
         assert any(one.startswith(words) for one in log.words) == told
+
+
+@pytest.mark.parametrize("name", ["harness.jsonl", "chat.jsonl", "details.parquet.jsonl", "text.jsonl"])
+def test_a_list_beside_a_layout_s_own_samples_is_theirs_one_by_one(name: str) -> None:
+    alone = read_log(Path(write_lines(name, [ROWS[name]])), {}).entries
+    times = [1.5 + number for number in range(len(alone))]
+    write_lines(name, [{**ROWS[name], "times": times, "asked": "b"}] * 2)
+    beside = read_log(Path(name), {"seconds": "times", "problem_id": "asked"}).entries
+    assert [entry.seconds for entry in beside] == times * 2
+    assert [(entry.text, entry.index, entry.uid) for entry in beside] == [
+        (entry.text, entry.index, entry.uid) for entry in [*alone, *alone]
+    ]
+    write_lines(name, [{**ROWS[name], "times": [*times, 9.5]}])
+    count = len(alone)
+    with pytest.raises(UserError, match=f"one length, got {{'seconds': {count + 1}, 'samples': {count}}}"):
+        read_log(Path(name), {"seconds": "times"})

@@ -73,28 +73,38 @@ class NamedColumns:
         self._unread: Counter[str] = Counter()
         self._first: dict[str, str] = {}
 
-    def complete(self, entry: Entry, row: LogRow) -> list[Entry]:
-        """Return the entry with what its row's cells say; where a cell is a list, one for each member.
+    def complete(self, entries: Sequence[Entry], row: LogRow, *, own: bool) -> list[Entry]:
+        """Return a row's entries with what its cells say.
+
+        Args:
+            entries: what the layout reads in the row.
+            row: the row.
+            own: whether its layout tells the samples apart: then a cell that is a list has a member for each of them.
+                In a table it makes a sample of each member.
 
         Raises:
-            UserError: lists of several lengths.
+            UserError: lists of several lengths, or of another one than the row has samples.
         """
-        if not self._columns:
-            return [entry]
+        if not self._columns or not entries:
+            return [*entries]
         self._known = self._known or [*map(str, row)]
         cells = {name: dig(row, column) for name, column in self._columns.items()}
         self._present.update(name for name in cells if cells[name] is not None or self._columns[name] in row)
         lists = {name: cell for name, cell in cells.items() if isinstance(cell, list) and name in _OF_SAMPLE}
         if not lists:
-            return [self._with_cells(entry, cells)]
-        lengths = {name: len(cell) for name, cell in lists.items()}
+            return [self._with_cells(entry, cells) for entry in entries]
+        lengths = {name: len(cell) for name, cell in lists.items()} | ({"samples": len(entries)} if own else {})
         if len({*lengths.values()}) > 1:
             raise UserError(
-                f"{entry.where}: lists of samples must be of one length", value=lengths, cure="mend the row"
+                f"{entries[0].where}: lists of samples must be of one length",
+                value=lengths,
+                cure="mend the row, or name another column",
             )
         count = len(next(iter(lists.values())))
         members = [{**cells, **{name: cell[number] for name, cell in lists.items()}} for number in range(count)]
-        return [replace(self._with_cells(entry, one), index=number) for number, one in enumerate(members)]
+        if own:
+            return [self._with_cells(entry, one) for entry, one in zip(entries, members, strict=True)]
+        return [replace(self._with_cells(entries[0], one), index=number) for number, one in enumerate(members)]
 
     def describe(self, path: Path) -> list[str]:
         """Return sentences on the cells that say nothing; empty ones beside others need none.

@@ -182,7 +182,7 @@ def _collect(
         with _explain_layout(where, name, "a row"):
             agreed.add(layout.facts(row), where)
             samples = [*layout.read(row, Place(path=path, where=where, facts=agreed.facts))]
-        samples = [one for entry in samples for one in named.complete(entry, row)]
+        samples = named.complete(samples, row, own=layout is not _TABLE)
         entries += samples
         failed += [] if samples else [where]
     words = [*named.describe(path), *describe_unread_ends(path, entries)] if entries else []
