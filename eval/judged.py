@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mathlete.gates import GateOutcome, require_passed
+from mathlete.gates import ACCEPT, GateOutcome, Refused, require_passed
 from mathlete.runs import read_json
 
 
@@ -22,6 +22,36 @@ def require_runs(runs: Iterable[Path], *, reason: str, say: Callable[[str], None
         Refused: one must not be used, and there is no reason.
     """
     outcome = GateOutcome.join([one for run in runs for one in _judge(run, reason=reason)])
+    for line in outcome.describe():
+        say(line)
+    return outcome
+
+
+def require_finished(logs: Iterable[Path], *, reason: str, say: Callable[[str], None]) -> GateOutcome:
+    """Check that other tools' logs are those of finished runs, as far as they say so, or that someone accepts a part.
+
+    Args:
+        logs: files.
+        reason: why a part may be used all the same; empty: it may not.
+        say: called with a line for each log that was accepted.
+
+    Returns:
+        What was accepted.
+
+    Raises:
+        Refused: one is that of a run that never ended, and there is no reason.
+        UserError: one is damaged.
+    """
+    from mathlete.logs import find_unfinished
+
+    reason = " ".join(reason.split())
+    outcome = GateOutcome(breaches=tuple(words for log in logs if (words := find_unfinished(log))), reason=reason)
+    if outcome.refused:
+        raise Refused(
+            "a run must be finished before its log is imported",
+            value="; ".join(outcome.breaches),
+            cure=f"let it go on to the end (`inspect eval-retry`), or {ACCEPT}",
+        )
     for line in outcome.describe():
         say(line)
     return outcome

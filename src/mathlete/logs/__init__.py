@@ -20,6 +20,15 @@ from mathlete.logs.columns import parse_columns
 from mathlete.logs.imported import Writing, write_joined
 from mathlete.logs.joining import Joined, join_logs
 from mathlete.logs.own import read_own_run
-from mathlete.logs.reading import read_log
+from mathlete.logs.reading import find_unfinished, read_log
 
-__all__ = ["Joined", "Writing", "join_logs", "parse_columns", "read_log", "read_own_run", "write_joined"]
+__all__ = [
+    "Joined",
+    "Writing",
+    "find_unfinished",
+    "join_logs",
+    "parse_columns",
+    "read_log",
+    "read_own_run",
+    "write_joined",
+]

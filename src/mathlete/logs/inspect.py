@@ -142,13 +142,15 @@ def _fill(value: Any, texts: Mapping[str, str]) -> Any:
 
 
 def inspect_facts(header: LogRow) -> Facts:
-    """Return the model, task and settings from the log's header."""
-    spec = header["eval"]
-    return Facts(
-        model=as_text(spec.get("model")),
-        task=as_text(spec.get("task")),
-        sampling=sampling_of(spec.get("model_generate_config")),
-    )
+    """Return the model, task and settings from the log's header.
+
+    As Inspect itself does, a generate step's own settings are taken before the task's, and these before the model's.
+    """
+    spec, steps = header["eval"], dig(header, "plan.steps") or ()
+    told = [spec.get("model_generate_config"), dig(header, "plan.config")]
+    told += [step.get("params") for step in steps if step.get("solver") == "generate"]
+    sampling = {name: value for settings in told for name, value in sampling_of(settings).items()}
+    return Facts(model=as_text(spec.get("model")), task=as_text(spec.get("task")), sampling=sampling)
 
 
 def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:

@@ -18,6 +18,7 @@ from mathlete.logs.entries import (
     RowReader,
     as_text,
     describe_unread_ends,
+    dig,
     find_statement,
     sampling_of,
 )
@@ -90,7 +91,7 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
     """
     if not path.is_file():
         raise UserError("a log that is imported must be a file, or a run's folder", value=str(path), cure="check it")
-    if path.suffix in (".eval", ".json") and (path.suffix == ".eval" or is_inspect_json(_read_json(path))):
+    if _is_inspect(path):
         header, rows = read_inspect_rows(path)
         with _explain_layout(str(path), "inspect", "a log"):
             facts = inspect_facts(header)
@@ -110,6 +111,23 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
             cure=f"name its columns, --columns problem_id=… text=… gold=…; known layouts: {known}",
         )
     return _collect(path, name, LAYOUTS.get(name, _TABLE), chain([first], rows), columns)
+
+
+def find_unfinished(path: Path) -> str | None:
+    """Return in a sentence that a log is no more than a part of its run; None where it is whole, or cannot say so.
+
+    Raises:
+        UserError: a log of Inspect that is damaged.
+    """
+    if not _is_inspect(path):
+        return None
+    # A log whose run was killed has no header with a status yet.
+    status = dig(read_inspect_rows(path)[0], "status") or "started"
+    return None if status == "success" else f"{path} was begun and never finished: its status is {status!r:.40}"
+
+
+def _is_inspect(path: Path) -> bool:
+    return path.suffix == ".eval" or (path.suffix == ".json" and is_inspect_json(_read_json(path)))
 
 
 def _read_json(path: Path) -> object:
