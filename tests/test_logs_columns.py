@@ -110,7 +110,6 @@ RUNS: list[tuple[str, dict[str, Any], tuple[Any, ...], object]] = [
     ("top_p", ROWS["responses.jsonl"], ("response", "body", "top_p"), 0.5),
     *[(name, {**ROWS["text.jsonl"], "request": REQUEST}, ("request", name), 1) for name in REQUEST],
     ("temperature", ROWS["harness.jsonl"], ("arguments", "gen_args_0", "arg_1", "temperature"), 1.5),
-    ("max_tokens", ROWS["details.parquet.jsonl"], ("doc", "generation_size"), 9),
     *[(name, TABLE, (name,), other) for name, other in (("model", "big"), ("temperature", 1), ("max_tokens", 9))],
 ]  # fmt: skip
 """(what rows must agree in, a row, where it says it, what another run says)."""

@@ -96,6 +96,8 @@ class Facts:
     """The tool's name for the problems."""
     sampling: dict[str, float] = field(default_factory=dict)
     """Of temperature, top_p and max_tokens those that are known."""
+    doubted: tuple[str, ...] = ()
+    """Settings that rows name, though another one was in force, or may have been."""
 
 
 @dataclass(frozen=True, kw_only=True)

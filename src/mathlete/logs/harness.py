@@ -17,7 +17,6 @@ from mathlete.logs.entries import (
     Facts,
     LogRow,
     Place,
-    as_count,
     as_gold,
     as_text,
     dig,
@@ -93,15 +92,35 @@ def is_lighteval(row: LogRow) -> bool:
 
 
 def lighteval_file_facts(path: Path) -> Facts:
-    """Return the task from the file's name, the model from the folders details/MODEL/DATE."""
-    named = _DETAILS.fullmatch(path.name)
-    folders = path.resolve().parent.parts
-    model = "/".join(folders[folders.index("details") + 1 : -1]) if "details" in folders else ""
-    return Facts(model=model or None, task=named["task"] if named else None)
+    """Return the task from the file's name, the model from the folders details/MODEL/DATE, the settings from the run's
+    results of that date in results/MODEL.
+
+    lighteval's engines cut at the run's own max_new_tokens, and at the task's cap only where the run has none. So without the
+    results no cap is known to be the one in force.
+    """
+    named, place = _DETAILS.fullmatch(path.name), path.resolve().parent
+    at = place.parts.index("details") if "details" in place.parts else None
+    model = place.parts[at + 1 : -1] if at is not None else ()
+    results = Path(*place.parts[:at], "results", *model, f"results_{named['date']}.json") if named and at else path
+    settings = _generation_settings(results) if results.is_file() and results != path else None
+    sampling = sampling_of(settings, max_tokens="max_new_tokens")
+    return Facts(
+        model="/".join(model) or None,
+        task=named["task"] if named else None,
+        sampling=sampling,
+        doubted=("max_tokens",) if settings is None or "max_tokens" in sampling else (),
+    )
+
+
+def _generation_settings(results: Path) -> object:
+    """Return the run's settings in its results, where versions of lighteval write them; None where they are not."""
+    content = read_json(results)
+    places = ("config_general.model_config.generation_parameters", "config_general.generation_parameters")
+    return next((value for place in places if isinstance(value := dig(content, place), Mapping)), None)
 
 
 def lighteval_facts(row: LogRow) -> Facts:
-    """Return the task and the cap of a row's request."""
+    """Return the task and its cap."""
     sampling = sampling_of({"max_tokens": dig(row, "doc.generation_size")})
     return Facts(task=as_text(dig(row, "doc.task_name")), sampling=sampling)
 
@@ -121,7 +140,7 @@ def read_lighteval(row: LogRow, place: Place) -> Iterator[Entry]:
     golds = doc.get("gold_index")
     gold = (golds[0] if golds else None) if isinstance(golds, list) else golds
     lengths = [len(ids) for ids in response.get("output_tokens") or ()]
-    cap, reasonings = as_count(doc.get("generation_size")), response.get("reasonings") or ()
+    cap, reasonings = place.facts.sampling.get("max_tokens"), response.get("reasonings") or ()
     for number, text in enumerate(texts):
         tokens = lengths[number] if len(lengths) == len(texts) else None
         yield Entry(

@@ -156,7 +156,9 @@ class _Agreed:
     def __init__(self, facts: Facts, where: str) -> None:
         self.facts = Facts(task=facts.task)
         self._told: dict[str, str] = {}
+        self._doubted: tuple[str, ...] = ()
         self.add(facts, where)
+        self._doubted = facts.doubted
 
     def add(self, facts: Facts, where: str) -> None:
         """Take what a row says.
@@ -164,8 +166,8 @@ class _Agreed:
         Raises:
             UserError: an earlier row says otherwise.
         """
-        known = {"model": self.facts.model, **self.facts.sampling}
-        said = {"model": facts.model, **facts.sampling}
+        sampling = {name: value for name, value in facts.sampling.items() if name not in self._doubted}
+        known, said = {"model": self.facts.model, **self.facts.sampling}, {"model": facts.model, **sampling}
         new = [name for name, value in said.items() if value is not None and known.get(name) != value]
         for name in new:
             if name in self._told:
@@ -180,7 +182,7 @@ class _Agreed:
             self.facts = Facts(
                 model=self.facts.model or facts.model,
                 task=self.facts.task or facts.task,
-                sampling={**self.facts.sampling, **facts.sampling},
+                sampling={**self.facts.sampling, **sampling},
             )
 
 
