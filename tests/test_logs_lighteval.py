@@ -35,7 +35,7 @@ def details(config: dict[str, Any] | None) -> Path:
 
 CAPS: list[tuple[dict[str, Any] | None, dict[str, float], int | None]] = [
     ({"generation_parameters": {"max_new_tokens": 22, "temperature": 0.6}}, {"max_tokens": 22, "temperature": 0.6}, 6),
-    ({"model_config": {"generation_parameters": {"max_new_tokens": 21, "top_p": 1}}}, {"max_tokens": 21, "top_p": 1}, 9),
+    ({"model_config": {"generation_parameters": {"max_new_tokens": 21}}}, {"max_tokens": 21}, 9),
     # The run has no cap of its own: then the task's, of 23 tokens, cuts.
     ({"generation_parameters": {"max_new_tokens": None}}, {"max_tokens": 23}, 3),
     # Nobody says whether the run had one.

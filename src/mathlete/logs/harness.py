@@ -95,8 +95,8 @@ def lighteval_file_facts(path: Path) -> Facts:
     """Return the task from the file's name, the model from the folders details/MODEL/DATE, the settings from the run's
     results of that date in results/MODEL.
 
-    lighteval's engines cut at the run's own max_new_tokens, and at the task's cap only where the run has none. So without the
-    results no cap is known to be the one in force.
+    lighteval's engines cut at the run's own max_new_tokens, and at the task's cap only where the run has none. So
+    without the results no cap is known to be the one in force.
     """
     named, place = _DETAILS.fullmatch(path.name), path.resolve().parent
     at = place.parts.index("details") if "details" in place.parts else None

@@ -1,7 +1,6 @@
 """Joining: the logs of one run's slices become one list of problems and samples, and what they lack is named."""
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -10,6 +9,7 @@ from mathlete.corpus import Suite
 from mathlete.errors import UserError
 from mathlete.logs.entries import Entry, Log, name_problem
 from mathlete.logs.matching import describe_golds, make_finder
+from mathlete.logs.repeats import Placed, describe_alike, number_of, number_samples, take_once
 from mathlete.logs.thoughts import Reading, Told, find_opening, read_cut
 from mathlete.problems import Problem
 from mathlete.reasoning import Opening
@@ -86,17 +86,6 @@ class Joined:
         return facts[0] if all(facts) else None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Placed:
-    """An entry with the id of its problem."""
-
-    log: int
-    problem_id: str
-    entry: Entry
-    number: int
-    """In place of a seed, of what is known of the sample in its file: so the same one is known when it comes again."""
-
-
 def join_logs(
     logs: Sequence[Log],
     *,
@@ -121,9 +110,8 @@ def join_logs(
     """
     sampling = _check_settings(logs)
     placed, problems = _place(logs, suite)
-    kept = _without_repeats(logs, placed)
-    repeats = len(placed) - len(kept)
-    kept = _number_samples(kept)
+    once = take_once(placed)
+    kept = number_samples(once)
     if not kept:
         said = "; ".join(["none", *_describe_failed(logs)])
         raise UserError("the logs must hold at least one sample", value=said, cure="check the files, or ask anew")
@@ -140,7 +128,7 @@ def join_logs(
         logged_right=[one.entry.right for one in kept],
         sampling=sampling,
         missing=_count_missing(logs, kept, problems, sampling, pace),
-        words=_describe(logs, repeats, problems, placed, suite),
+        words=_describe(logs, once, problems, placed, suite),
         opening=opening,
     )
 
@@ -158,18 +146,18 @@ def _check_settings(logs: Sequence[Log]) -> dict[str, float]:
     return {name: value for log in logs for name, value in log.facts.sampling.items()}
 
 
-def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[_Placed], dict[str, Problem]]:
+def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[Placed], dict[str, Problem]]:
     """Give every entry its problem; returns the entries and the problems that have any, by id."""
     find = make_finder(suite) if suite else None
     asked = [log.problems for log in logs]
-    placed: list[_Placed] = []
+    placed: list[Placed] = []
     problems: dict[str, Problem] = {}
     for number, log in enumerate(logs):
         for entry in log.entries:
             problem = find(entry) if find else asked[number].get(entry.problem_id or "") or _problem(entry)
             known = problems.get(problem.id, problem)
             problems[problem.id] = _merge(known, problem, entry)
-            placed.append(_Placed(log=number, problem_id=problem.id, entry=entry, number=_number_of(entry)))
+            placed.append(Placed(log=number, problem_id=problem.id, entry=entry, number=number_of(entry)))
     if lacking := [problem.id for problem in problems.values() if not problem.gold]:
         raise UserError(
             "every problem must have its gold answer, without which nothing can be scored",
@@ -213,80 +201,7 @@ def _merge(known: Problem, problem: Problem, entry: Entry) -> Problem:
     return full
 
 
-def _without_repeats(logs: Sequence[Log], placed: Sequence[_Placed]) -> list[_Placed]:
-    """Return each sample once.
-
-    A sample is known by the tool's own name for it, else by its seconds, which no two samples share. Where a log has
-    neither, a file repeats earlier ones if all that it says of their problems is equal: two samples of one text may
-    well be two samples.
-
-    Raises:
-        UserError: one name stands for two contents.
-    """
-    named: dict[tuple[str, str], _Placed] = {}
-    timed: dict[tuple[str, tuple[object, ...]], int] = {}
-    contents = [_contents(placed, number) for number in range(len(logs))]
-    repeated = [_repeated_problems(contents, number) for number in range(len(logs))]
-
-    def is_new(one: _Placed) -> bool:
-        entry = one.entry
-        if entry.uid:
-            return _is_first(one, named.setdefault((one.problem_id, entry.uid), one))
-        # Within one file equal times are chance: only another file can have the same sample again.
-        if entry.seconds is not None:
-            return timed.setdefault((one.problem_id, entry.content), one.log) == one.log
-        return one.problem_id not in repeated[one.log]
-
-    return [one for one in placed if is_new(one)]
-
-
-def _is_first(one: _Placed, first: _Placed) -> bool:
-    """Return whether an entry is the first of its name; a later one must be the same."""
-    if one is not first and one.entry.content != first.entry.content:
-        raise UserError(
-            f"{one.entry.where}: a sample that stands twice must be the same both times",
-            value=f"sample {one.entry.uid} of problem {one.problem_id}, which {first.entry.where} has otherwise",
-            cure="delete one of the two" if one.log == first.log else "leave one of the files out",
-        )
-    return one is first
-
-
-def _contents(placed: Sequence[_Placed], log: int) -> dict[str, list[tuple[object, ...]]]:
-    """Return {problem: the contents of its samples} of one log."""
-    contents: defaultdict[str, list[tuple[object, ...]]] = defaultdict(list)
-    for one in placed:
-        if one.log == log:
-            contents[one.problem_id].append(one.entry.content)
-    return contents
-
-
-def _repeated_problems(contents: Sequence[Mapping[str, list[tuple[object, ...]]]], log: int) -> set[str]:
-    """Return the problems that a log has as an earlier one does; none where it has any of them otherwise, with other
-    seeds."""
-    earlier = {name: [one[name] for one in contents[:log] if name in one] for name in contents[log]}
-    shared = {name for name, others in earlier.items() if others}
-    return shared if all(contents[log][name] in earlier[name] for name in shared) else set()
-
-
-def _number_samples(kept: Sequence[_Placed]) -> list[_Placed]:
-    """Return the samples with their numbers: the log's own where these are distinct, else in the order of the files."""
-    of_problem: defaultdict[str, list[_Placed]] = defaultdict(list)
-    for one in kept:
-        of_problem[one.problem_id].append(one)
-    numbered = []
-    for samples in of_problem.values():
-        indexes = [one.entry.index for one in samples]
-        if None in indexes or len(set(indexes)) < len(indexes):
-            samples.sort(key=lambda one: (one.log, one.entry.index or 0))
-            indexes = [*range(len(samples))]
-        numbered += [
-            one if one.entry.index == index else replace(one, entry=replace(one.entry, index=index))
-            for one, index in zip(samples, indexes, strict=True)
-        ]
-    return numbered
-
-
-def _sample(one: _Placed, log: Log, pace: float | None, reading: Reading, own_answers: bool) -> Sample:
+def _sample(one: Placed, log: Log, pace: float | None, reading: Reading, own_answers: bool) -> Sample:
     entry, finish = one.entry, one.entry.finish or "stop"
     seconds = entry.seconds
     if seconds is None and pace is not None and entry.tokens is not None:
@@ -309,15 +224,9 @@ def _sample(one: _Placed, log: Log, pace: float | None, reading: Reading, own_an
     )
 
 
-def _number_of(entry: Entry) -> int:
-    """Return a number that no other sample of the file has: made of what the log says and where."""
-    digest = hashlib.sha256(repr((entry.where, entry.index, entry.uid, entry.content)).encode()).digest()
-    return int.from_bytes(digest[:8]) >> 11
-
-
 def _count_missing(
     logs: Sequence[Log],
-    kept: Sequence[_Placed],
+    kept: Sequence[Placed],
     problems: Mapping[str, Problem],
     sampling: Mapping[str, float],
     pace: float | None,
@@ -344,12 +253,17 @@ def _describe_failed(logs: Sequence[Log]) -> list[str]:
 
 
 def _describe(
-    logs: Sequence[Log], repeats: int, problems: Mapping[str, Problem], placed: Sequence[_Placed], suite: Suite | None
+    logs: Sequence[Log],
+    once: Sequence[Placed],
+    problems: Mapping[str, Problem],
+    placed: Sequence[Placed],
+    suite: Suite | None,
 ) -> list[str]:
     sentences = [*_describe_failed(logs), *(words for log in logs for words in log.words)]
-    if repeats:
+    if repeats := len(placed) - len(once):
         word = agree(repeats, "sample stands twice and was", "samples stand twice and were")
         sentences.append(f"{repeats} {word} taken once")
+    sentences += describe_alike(logs, once)
     if suite:
         sentences += describe_golds(suite, ((one.entry, problems[one.problem_id]) for one in placed))
     if suite and (left := len(suite.problems) - len(problems)):

@@ -1,0 +1,146 @@
+"""Repeats: samples that stand twice, in several files or in one, are taken once; what is only alike is not."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mathlete.errors import UserError
+from mathlete.logs.entries import Entry, Log
+from mathlete.text import agree, counted
+
+_Part = tuple[int, int]
+"""(log, which time it says the same): a file that was written behind itself is two parts."""
+_Contents = Mapping[str, Sequence[tuple[object, ...]]]
+"""{problem: the contents of its samples} of a part."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """An entry with the id of its problem."""
+
+    log: int
+    problem_id: str
+    entry: Entry
+    number: int
+    """In place of a seed, of what is known of the sample in its file: so the same one is known when it comes again."""
+
+
+def take_once(placed: Sequence[Placed]) -> list[Placed]:
+    """Return each sample once.
+
+    A sample is known by the tool's own name for it, else by its seconds, which no two samples share. Where a log has
+    neither, a part repeats earlier ones if all that it says of their problems is equal: two samples of one text may
+    well be two samples.
+
+    Raises:
+        UserError: one name stands for two contents.
+    """
+    parts = _find_parts(placed)
+    named: dict[tuple[str, str], Placed] = {}
+    timed: dict[tuple[str, tuple[object, ...]], _Part] = {}
+    repeated = _find_repeated(placed, parts)
+
+    def is_new(one: Placed, part: _Part) -> bool:
+        entry = one.entry
+        if entry.uid:
+            return _is_first(one, named.setdefault((one.problem_id, entry.uid), one))
+        # Within one part equal times are chance.
+        if entry.seconds is not None:
+            return timed.setdefault((one.problem_id, entry.content), part) == part
+        return one.problem_id not in repeated[part]
+
+    return [one for one, part in zip(placed, parts, strict=True) if is_new(one, part)]
+
+
+def number_samples(kept: Sequence[Placed]) -> list[Placed]:
+    """Return the samples with their numbers: the log's own where these are distinct, else in the order of the files."""
+    of_problem: defaultdict[str, list[Placed]] = defaultdict(list)
+    for one in kept:
+        of_problem[one.problem_id].append(one)
+    numbered = []
+    for samples in of_problem.values():
+        indexes = [one.entry.index for one in samples]
+        if None in indexes or len(set(indexes)) < len(indexes):
+            samples.sort(key=lambda one: (one.log, one.entry.index or 0))
+            indexes = [*range(len(samples))]
+        numbered += [
+            one if one.entry.index == index else replace(one, entry=replace(one.entry, index=index))
+            for one, index in zip(samples, indexes, strict=True)
+        ]
+    return numbered
+
+
+def number_of(entry: Entry) -> int:
+    """Return a number that no other sample of the file has: made of what the log says and where."""
+    digest = hashlib.sha256(repr((entry.where, entry.index, entry.uid, entry.content)).encode()).digest()
+    return int.from_bytes(digest[:8]) >> 11
+
+
+def describe_alike(logs: Sequence[Log], kept: Iterable[Placed]) -> list[str]:
+    """Return a sentence for each log with texts that stand in it more than once, and nothing says of which samples."""
+    seen, alike = set[tuple[object, ...]](), Counter[int]()
+    for one in kept:
+        if one.entry.text is None or one.entry.uid or one.entry.index is not None:
+            continue
+        key = (one.log, one.problem_id, one.entry.content)
+        alike[one.log] += key in seen
+        seen.add(key)
+    return [
+        f"{logs[log].path}: {counted(number, 'sample')} {agree(number, 'says', 'say')} word for word what an earlier "
+        f"one says, and {agree(number, 'counts', 'count')} beside it: nothing in the log tells whether it is the same"
+        for log, number in sorted(alike.items())
+        if number
+    ]
+
+
+def _find_parts(placed: Sequence[Placed]) -> list[_Part]:
+    """Return which part of its log each entry is of.
+
+    The same number of a sample again, or the same text in the same time, begins another part. In a log whose times are
+    rounded to a hundredth or more they may be equal by chance.
+    """
+    exact = {one.log for one in placed if (seconds := one.entry.seconds) is not None and round(seconds, 2) != seconds}
+    times = Counter[tuple[object, ...]]()
+    parts = []
+    for one in placed:
+        entry = one.entry
+        name: tuple[object, ...] | None = None
+        has_text, has_time = entry.text is not None, entry.seconds is not None
+        if entry.index is not None and (has_text or has_time):
+            name = (entry.index,)
+        elif has_text and has_time and one.log in exact:
+            name = entry.content
+        key = (one.log, one.problem_id, name)
+        parts.append((one.log, times[key] if name is not None and not entry.uid else 0))
+        times[key] += 1
+    return parts
+
+
+def _find_repeated(placed: Sequence[Placed], parts: Sequence[_Part]) -> dict[_Part, set[str]]:
+    """Return {part: the problems that it has as an earlier one does}; none where it has any of them otherwise, which
+    are other seeds."""
+    contents: defaultdict[_Part, defaultdict[str, list[tuple[object, ...]]]] = defaultdict(lambda: defaultdict(list))
+    for one, part in zip(placed, parts, strict=True):
+        contents[part][one.problem_id].append(one.entry.content)
+    before: list[_Contents] = []
+    repeated = {}
+    for part in sorted(contents):
+        own = contents[part]
+        earlier = {name: [of[name] for of in before if name in of] for name in own}
+        shared = {name for name, others in earlier.items() if others}
+        repeated[part] = shared if all(own[name] in earlier[name] for name in shared) else set()
+        before.append(own)
+    return repeated
+
+
+def _is_first(one: Placed, first: Placed) -> bool:
+    """Return whether an entry is the first of its name; a later one must be the same."""
+    if one is not first and one.entry.content != first.entry.content:
+        here = "delete one of the two, or, where they are of two problems, give each an id of its own"
+        raise UserError(
+            f"{one.entry.where}: a sample that stands twice must be the same both times",
+            value=f"sample {one.entry.uid} of problem {one.problem_id}, which {first.entry.where} has otherwise",
+            cure=here if one.log == first.log else "leave one of the files out",
+        )
+    return one is first
