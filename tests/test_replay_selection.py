@@ -43,12 +43,18 @@ AIMO_3 = competition("aimo-3")
 
 
 def replayed(
-    first: Pool, *others: Pool, select: int | None = 3, questions: int = 20, rules: Competition = AIMO_3, **grid: Any
+    first: Pool,
+    *others: Pool,
+    select: int | None = 3,
+    questions: int = 20,
+    rules: Competition = AIMO_3,
+    simulations: int = 4000,
+    **grid: Any,
 ) -> Replay:
     asked: dict[str, Any] = {
         "n": (1,), "max_tokens": (9,), "stop": ("none",), "vote": ("majority",), "walls": (None,), **grid
     }  # fmt: skip
-    submissions = Submissions(simulations=4000, questions=questions, rules=rules, slots=None, seed=0)
+    submissions = Submissions(simulations=simulations, questions=questions, rules=rules, slots=None, seed=0)
     return replay_pool(first, Grid(**asked), submissions, select=select, versus=others)
 
 
@@ -116,6 +122,29 @@ def test_luck_lifts_the_highest_score_and_regret_is_what_it_costs() -> None:
     (known,) = selection.known
     assert (known.better, known.worse) == ("b · n=1 · none", "a · n=1 · none")
     assert known.difference.lo > 0
+
+
+def test_submissions_that_share_most_of_their_samples_are_said_to_be_alike() -> None:
+    small: dict[str, Any] = {"select": 5, "simulations": 400}
+    few, many = (replayed(pool("a", [0.3, 0.5, 0.7] * 4, n=n), n=(2, 5, 8), **small) for n in (8, 32))
+    (words,) = [one for one in few.words if "are alike" in one]
+    assert words.startswith(
+        "warning: submissions of n=5 · none (5 of 8, about 61% of the spread), n=8 · none (8 of 8, about 0% of the "
+        "spread) draw more than half of the recorded samples"
+    )
+    assert not any("are alike" in one for one in many.words)
+    assert few.selection
+    assert many.selection
+    lifts = [[one.expected_maximum - one.public for one in of.candidates] for of in (few.selection, many.selection)]
+    # Of n = 8 of 8 only the questions' luck is left; of n = 2 nearly all is there.
+    assert lifts[0][2] < 0.75 * lifts[1][2]
+    assert lifts[0][0] > 0.8 * lifts[1][0]
+
+
+def test_samples_are_counted_in_each_candidate_s_own_recording() -> None:
+    a, b = pool("a", [0.5] * 3), pool("b", [0.5] * 3, n=8, seed=1)
+    assert any("submissions of b · n=8 · none (8 of 8" in one for one in replayed(a, b, n=(8,), simulations=20).words)
+    assert not any("are alike" in one for one in replayed(b, select=None, n=(8,), simulations=20).words)
 
 
 def test_one_submission_of_one_candidate_has_nothing_to_select() -> None:

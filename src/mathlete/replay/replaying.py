@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from mathlete.metrics import INFORMATIVE, FinishOrder, Interval, describe_finish_order
 from mathlete.replay.outcomes import SAFE_LOSS, Grid, Outcome, Submissions
 from mathlete.replay.policies import simulate_policies
-from mathlete.replay.selection import CandidateChoice, Seasons
+from mathlete.replay.selection import CandidateChoice, Seasons, describe_shared_samples
 from mathlete.replay.simulation import Bank
 from mathlete.scoring import Pool
 from mathlete.text import agree, counted
@@ -149,18 +149,22 @@ def replay_pool(
     pool, *others = Pool.share([pool, *versus])
     seasons = Seasons(submissions, select=select, problems=len(pool.problems)) if select else None
 
-    def enter(name: str, longest: int, outcome: Outcome, bank: Bank) -> None:
+    drawn: dict[str, tuple[int, int]] = {}
+
+    def enter(name: str, of: Pool, outcome: Outcome, bank: Bank) -> None:
         if seasons:
-            seasons.enter(f"{name}{policy_name(outcome, longest=longest)}", bank, outcome.wall)
+            candidate = f"{name}{policy_name(outcome, longest=of.longest)}"
+            seasons.enter(candidate, bank, outcome.wall)
+            drawn[candidate] = outcome.n, of.fewest
         on_outcome()
 
     name = f"{pool.name} · " if others else ""
-    outcomes = simulate_policies(pool, grid, submissions, on_outcome=partial(enter, name, pool.longest))
+    outcomes = simulate_policies(pool, grid, submissions, on_outcome=partial(enter, name, pool))
     for other in others:
         # Where no cap was asked, each is replayed up to its own longest sample.
         uncut = grid.max_tokens == (max(1, pool.longest),)
         of_other = replace(grid, max_tokens=(max(1, other.longest),)) if uncut else grid
-        simulate_policies(other, of_other, submissions, on_outcome=partial(enter, f"{other.name} · ", other.longest))
+        simulate_policies(other, of_other, submissions, on_outcome=partial(enter, f"{other.name} · ", other))
     selection = CandidateChoice.of(seasons) if seasons else None
     return Replay(
         simulations=submissions.simulations,
@@ -173,6 +177,7 @@ def replay_pool(
         words=[
             *_describe(outcomes, pool, submissions.questions),
             *(selection.describe(questions=submissions.questions) if selection else ()),
+            *describe_shared_samples(drawn),
         ],
         selection=selection,
         recording=pool.name,

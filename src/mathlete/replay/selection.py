@@ -255,6 +255,30 @@ class CandidateChoice:
         ]
 
 
+def describe_shared_samples(drawn: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Return a warning on candidates whose submissions differ less than new ones would; none where there are none.
+
+    Of N recorded samples n are drawn without replacement, so a problem's right samples vary by 1 - n / N of what n new
+    ones would (Cochran 1977, Sampling Techniques, section 2.6): from half of them on, their spread is 71% or less.
+
+    Args:
+        drawn: {candidate: (samples that a submission draws of a problem, samples that are recorded of it)}.
+
+    >>> describe_shared_samples({"n=2": (2, 8), "n=8": (8, 8)})
+    ['warning: submissions of n=8 (8 of 8, about 0% of the spread) draw more than half of the recorded samples, so \
+they are alike: new samples would spread more, and luck and highest public scores are understated']
+    """
+    shares = [
+        f"{name} ({n} of {recorded}, about {math.sqrt(1 - n / recorded):.0%} of the spread)"
+        for name, (n, recorded) in drawn.items()
+        if 2 * n > recorded
+    ]
+    return [
+        f"warning: submissions of {', '.join(shares)} draw more than half of the recorded samples, so they are "
+        "alike: new samples would spread more, and luck and highest public scores are understated"
+    ] * bool(shares)
+
+
 def _count(submissions: int) -> str:
     """Return a number of submissions; nobody makes as many as a thousand."""
     return str(submissions) if submissions <= 1000 else "more than 1,000"
