@@ -96,5 +96,5 @@ class EvalSettings:
         """
         good = self.limit is None or self.limit >= 1
         require(("limit", self.limit, good, "at least 1"), cure="use --limit 1, or leave it out")
-        suite = load_suite(self.suite, mirror=self.mirror)
+        suite = load_suite(self.suite, mirror=self.mirror, limit=self.limit)
         return suite if self.limit is None else replace(suite, problems=suite.problems[: self.limit])

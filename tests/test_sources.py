@@ -22,6 +22,7 @@ from mathlete.corpus.sources import (
     load_sources,
 )
 from mathlete.errors import UserError
+from mathlete.problems import hash_problems
 from mathlete.traces import TracedProblem
 from tests.conftest import CommandLine
 
@@ -32,7 +33,7 @@ def load_traces(name: str, mirror: Path | None = None) -> list[TracedProblem]:
 
 def mirror_of(tmp_path: Path, name: str, *rows: Mapping[str, object]) -> Path:
     file = load_sources()[name].mirror_path(tmp_path)
-    file.parent.mkdir(parents=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return tmp_path
 
@@ -62,6 +63,24 @@ def test_gold_is_read_as_the_set_writes_it(tmp_path: Path, name: str, row: dict[
 def test_bad_row_is_named(tmp_path: Path, row: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         load_hub_problems("aimo-validation-amc", mirror=mirror_of(tmp_path, "aimo-validation-amc", row))
+
+
+def test_a_row_behind_the_limit_need_be_no_problem_and_the_hash_is_of_those_that_are(tmp_path: Path) -> None:
+    rows = [{"problem_idx": n, "problem": f"{n}?", "answer": None if n in (2, 4) else n, "problem_type": []} for n in
+            range(6)]  # fmt: skip
+    mirror = mirror_of(tmp_path, "brumo25", *rows)
+    whole = load_suite("brumo25", mirror=mirror, limit=2)
+    assert [problem.gold for problem in whole.problems] == ["0", "1", "3", "5"]
+    assert whole.sha256 == hash_problems(whole.problems)
+    assert "; 2 rows behind the limit are no problem and left out, first " in whole.origin
+    for limit in (3, None):
+        with pytest.raises(UserError, match=r":3: a row needs an answer(.|\n)*rows before it alone, --limit 2$"):
+            load_suite("brumo25", mirror=mirror, limit=limit)
+    mirror_of(tmp_path, "brumo25", *rows[:2], rows[3], rows[5])
+    assert "behind the limit" not in load_suite("brumo25", mirror=mirror, limit=2).origin
+    mirror_of(tmp_path, "brumo25", rows[2])
+    with pytest.raises(UserError, match=r"Fix: mend the row in a folder of your own, --mirror DIR$"):
+        load_suite("brumo25", mirror=mirror, limit=2)
 
 
 def test_solution_becomes_a_trace_without_calculator_marks(tmp_path: Path) -> None:

@@ -281,8 +281,32 @@ def _read_subset(value: object) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value or "")
 
 
-def load_hub_problems(name: str, *, mirror: Path | None = None) -> list[Problem]:
-    """Load all problems of a source, in its order."""
+def load_hub_problems(
+    name: str, *, mirror: Path | None = None, first: int = 0, limit: int | None = None, on_behind: OnBad = stop
+) -> list[Problem]:
+    """Load all problems of a source, in its order.
+
+    Args:
+        name: the source's.
+        mirror: folder that stands in for the hub.
+        first: problems of the suite that stand before it, for messages.
+        limit: problems that are asked for, of those here; None: all.
+        on_behind: called with the error of a row behind the limit that is no problem, which is left out.
+
+    Raises:
+        UserError: a row that is asked for is no problem.
+    """
     entry = find_source(name)
-    rows = enumerate(read_hub_rows(entry, mirror=mirror))
-    return [read_problem(entry, row, number=number, where=where) for number, (where, row) in rows]
+    problems = []
+    for number, (where, row) in enumerate(read_hub_rows(entry, mirror=mirror)):
+        try:
+            problems.append(read_problem(entry, row, number=number, where=where))
+        except UserError as error:
+            if limit is not None and number >= limit:
+                on_behind(error)
+                continue
+            # The hub's row is not the user's.
+            before = f"; `python -m eval` also takes the rows before it alone, --limit {first + number}"
+            cure = f"mend the row in a folder of your own, --mirror DIR{before if first + number else ''}"
+            raise UserError(error.rule, value=error.value, cure=cure) from error
+    return problems

@@ -10,6 +10,7 @@ from mathlete.corpus.tables import format_of
 from mathlete.errors import UserError, nearest
 from mathlete.problems import Problem, hash_problems, read_problems
 from mathlete.shipped import data_folder
+from mathlete.text import agree, counted
 
 _HUB_SUITES = {
     "aimo_val": ("aimo-validation-aime", "aimo-validation-amc"),
@@ -46,10 +47,11 @@ class Suite:
     """Where a hub suite's problems came from, and their licence; "" for a file or the shipped suite."""
 
 
-def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
-    """Load the suite of that name, the problems of `source:NAME` or of a file.
+def load_suite(name: str, *, mirror: Path | None = None, limit: int | None = None) -> Suite:
+    """Load the suite of that name, the problems of `source:NAME` or of a file; a limit does not shorten it.
 
-    Hub sets come from `mirror` where it is given.
+    Hub sets come from `mirror` where it is given. Rows of a hub suite behind the limit that are no problems are left
+    out; its hash is then that of the others, and its origin says so.
 
     Raises:
         UserError: an unknown name, an unreachable hub, a mirror without the set, a shipped suite that was changed, or a
@@ -59,8 +61,8 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
         return _load_pocket_val()
     origin = ""
     if name in _HUB_SUITES:
-        problems = [problem for part in _HUB_SUITES[name] for problem in load_hub_problems(part, mirror=mirror)]
-        origin = "; ".join(_describe(find_source(part), mirror) for part in _HUB_SUITES[name])
+        problems, behind = _load_hub_suite(name, mirror, limit)
+        origin = "; ".join([*(_describe(find_source(part), mirror) for part in _HUB_SUITES[name]), *behind])
     elif name.startswith(_SOURCE):
         source = name.removeprefix(_SOURCE)
         problems = _load_source(source, mirror)
@@ -78,6 +80,17 @@ def load_suite(name: str, *, mirror: Path | None = None) -> Suite:
     return Suite(
         name=Path(name).stem.replace(":", "-"), sha256=hash_problems(problems), problems=problems, origin=origin
     )
+
+
+def _load_hub_suite(name: str, mirror: Path | None, limit: int | None) -> tuple[list[Problem], list[str]]:
+    """Return a hub suite's problems, and a sentence where rows behind the limit are none."""
+    problems: list[Problem] = []
+    behind: list[UserError] = []
+    for part in _HUB_SUITES[name]:
+        left = None if limit is None else max(0, limit - len(problems))
+        problems += load_hub_problems(part, mirror=mirror, first=len(problems), limit=left, on_behind=behind.append)
+    words = f"{counted(len(behind), 'row')} behind the limit {agree(len(behind), 'is', 'are')} no problem and left out"
+    return problems, [f"{words}, first {behind[0].rule}"] if behind else []
 
 
 def _load_source(name: str, mirror: Path | None) -> list[Problem]:
