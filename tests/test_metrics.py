@@ -155,7 +155,7 @@ def test_scores_by_hand() -> None:
     assert scores.pass_at_1_se is None
 
 
-@pytest.mark.parametrize(("solved", "failed", "half"), [(20, 0, 0), (20, 9, 0), (20, 5, 4)])
+@pytest.mark.parametrize(("solved", "failed", "half"), [(20, 0, 0), (20, 9, 0), (20, 5, 4), (9, 0, 30)])
 def test_too_few_problems_have_no_standard_error(solved: int, failed: int, half: int) -> None:
     few = (
         solved * [make_graded("7", "7", "7")]

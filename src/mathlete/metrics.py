@@ -5,6 +5,7 @@ never over samples: samples of one problem are not independent of each other.
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -102,13 +103,15 @@ def standard_error(values: Sequence[float]) -> float:
 def is_error_known(values: Sequence[float]) -> bool:
     """Return whether scores of 0 to 1 of so many problems tell how far their mean may be off.
 
-    They do not where all but a few problems are wholly right, or wholly wrong: two problems that are both solved have a
-    standard error of 0, and know nothing.
+    They do not where all but a few problems score the same: two problems that are both solved, or twelve that are all
+    right in 5 of 8 samples, have a standard error of 0, and know nothing.
 
     >>> is_error_known([1.0, 1.0]), is_error_known([1.0] * 95 + [0.5] * 5), is_error_known([1.0, 0.0] * 10)
     (False, False, True)
+    >>> is_error_known([0.625] * 12)
+    False
     """
-    return len(values) - max(values.count(0.0), values.count(1.0)) >= INFORMATIVE
+    return len(values) - max(Counter(values).values(), default=0) >= INFORMATIVE
 
 
 def wilson(*, right: int, n: int) -> Interval:

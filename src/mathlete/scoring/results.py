@@ -315,7 +315,7 @@ the model cannot do these problems under this cap.'
         words += f" {few}: read the interval, not the score."
     if counts.right and scores.pass_at_1_se is None:
         words += (
-            f" pass@1 has no standard error: too few to say, for {INFORMATIVE} problems must differ from the wholly "
-            "right ones, and from the wholly wrong ones."
+            f" pass@1 has no standard error: too few to say, for {INFORMATIVE} problems must score otherwise than the "
+            "most that score alike."
         )
     return words
