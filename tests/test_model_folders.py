@@ -51,6 +51,10 @@ BROKEN: list[tuple[Spoil, str]] = [
         "must render a question on its own, got TemplateErr",
     ),
     (template("{{ 'Hello!' }}"), "the chat template must write the question, got a prompt of model without '7919'"),
+    (
+        template("{% for part in messages[0].content %}{{ part['text'] }}{% endfor %}"),
+        "the chat template must take a message's content as text, got a list of parts in that of model",
+    ),
     (write("tokenizer.json", "{"), "must be a readable JSON file"),
     (write("config.json", "[]"), "must hold a JSON object"),
     (
@@ -60,6 +64,10 @@ BROKEN: list[tuple[Spoil, str]] = [
     (write("model.safetensors", "nothing"), "can load, with whole weights, got model.safetensors: "),
 ]
 SLOW: list[tuple[Spoil, str]] = [
+    (
+        template("{{ messages[0].content[0]['text'] + '' }}"),
+        "must take a message's content as text, got a list of parts",
+    ),
     (make_folder("model.safetensors"), "can load, with whole weights, got model.safetensors: "),
     (template("{% for x in %}"), "the chat template must render a question on its own, got TemplateSyntaxError"),
     (template("{{ messages[0].content.nothing.more }}"), "must render a question on its own, got UndefinedError"),

@@ -30,9 +30,14 @@ _MEMORY_BYTES = 2**30
 _MOST_CHARACTERS = 2_000_000
 _TIMES = 3
 """How often each is rendered: a template that draws by chance writes another prompt each time."""
-_NO_CHANCE = "take what it draws by chance (`random`, `lipsum`) out of it"
 _CURE = "use the template that the model is served with"
+_AS_TEXT = "the chat template must take a message's content as text"
 _ALIKE = "the chat template must write one prompt of one question"
+_CURES = {
+    _ALIKE: "take what it draws by chance (`random`, `lipsum`) out of it",
+    _AS_TEXT: "write `message['content']` where it goes through its parts, as templates of text models do",
+}
+"""{rule: how it is kept}; _CURE for the others."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,17 @@ class Rendering:
     """Texts that must be in it."""
     may_fail: bool = False
     """Whether a template may refuse such a conversation."""
+    in_parts: Callable[[], str] | None = None
+    """The same with a list of parts in place of each text, which templates of models that see take."""
+
+    def takes_parts(self) -> bool:
+        """Return whether the texts are in it in parts alone, which its caller has found lacking."""
+        try:
+            text = self.in_parts() if self.in_parts else ""
+        except Exception:
+            # The border to a stranger's program, as in `_judge`.
+            return False
+        return bool(text) and all(part in text for part in self.holds)
 
 
 def try_template(renderings: Sequence[Rendering], *, where: str) -> None:
@@ -73,7 +89,7 @@ def try_template(renderings: Sequence[Rendering], *, where: str) -> None:
         raise UserError(rule, value=f"that of {where}, which was still at it", cure=_CURE)
     rule, value = json.loads(said) if said else ("the chat template must render a question", "a process that died")
     if rule:
-        raise UserError(rule, value=value, cure=_NO_CHANCE if rule == _ALIKE else _CURE)
+        raise UserError(rule, value=value, cure=_CURES.get(rule, _CURE))
 
 
 def _render_in_child(renderings: Sequence[Rendering], writes: int, *, where: str) -> None:
@@ -105,11 +121,15 @@ def _judge(renderings: Sequence[Rendering], where: str) -> tuple[str, str]:
             # The border to a stranger's program, which raises whatever it likes.
             if one.may_fail:
                 continue
+            if one.takes_parts():
+                return _AS_TEXT, f"a list of parts in that of {where}"
             words = " ".join(f"{type(error).__name__}: {error}".split())[:300]
             return "the chat template must render a question on its own", f"{words} in that of {where}"
         if len(text) > _MOST_CHARACTERS:
             return f"the chat template must write at most {_MOST_CHARACTERS} characters", f"{len(text)} of {where}"
         if missing := [part for part in one.holds if part not in text]:
+            if one.takes_parts():
+                return _AS_TEXT, f"a list of parts in that of {where}"
             return "the chat template must write the question", f"a prompt of {where} without {missing[0]!r}"
         # A prompt that differs each time would be trained on and never served.
         if any(other != text for other in others):

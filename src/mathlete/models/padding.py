@@ -55,6 +55,16 @@ def list_conversations(tokenizer: "PreTrainedTokenizerBase") -> Iterator[Callabl
             )
 
 
+def render_parts(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Return the question as a template writes it that takes a message's content as a list of parts.
+
+    It raises whatever the template does where it takes none.
+    """
+    render = cast("Callable[..., str]", tokenizer.apply_chat_template)
+    parts = [{"type": "text", "text": _USER["content"]}]
+    return render([{"role": "user", "content": parts}], tokenize=False, add_generation_prompt=True)
+
+
 def _say(role: str) -> dict[str, object]:
     return {"role": role, "content": "14760", "name": "add", "tool_call_id": "call00001"}
 

@@ -10,7 +10,7 @@ from mathlete.errors import UserError, nearest
 from mathlete.models.calendars import fix_date
 from mathlete.models.hosted import HostedPrompts
 from mathlete.models.names import ModelSource, explain_unreadable
-from mathlete.models.padding import list_conversations, read_template, set_padding
+from mathlete.models.padding import list_conversations, read_template, render_parts, set_padding
 from mathlete.prompts import PromptFormat
 from mathlete.templates import Rendering, try_template
 
@@ -171,7 +171,9 @@ def _try_template(tokenizer: "PreTrainedTokenizerBase", *, where: str) -> None:
     if key in _TRIED:
         return
     prompts = PromptFormat(tokenizer=tokenizer)
-    asked = Rendering(lambda: prompts.render(_QUESTION), holds=("7919", "6841"))
+    asked = Rendering(
+        lambda: prompts.render(_QUESTION), holds=("7919", "6841"), in_parts=lambda: render_parts(tokenizer)
+    )
     others = (Rendering(render, may_fail=True) for render in list_conversations(tokenizer))
     try_template([asked, *others], where=where)
     _TRIED.add(key)
