@@ -36,8 +36,8 @@ class ImportSettings:
     seconds, finish, logprob_mean, seed, index. A column may be a path, as in doc.id or choices.0.text; where its
     cell is a list, it is a sample for each member."""
     problems: str | None = None
-    """Suite, or file of problems, for logs without statements or golds: samples are matched by id, by an id
-    with a number behind it, or by statement."""
+    """Suite, or file of problems, for logs without statements or golds: samples are matched by statement, or by
+    an id, with a number behind it too, that the log's statement and gold do not contradict."""
     mirror: Path | None = None
     """Folder that stands in for the hub's data sets."""
     model: str | None = None

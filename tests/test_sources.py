@@ -66,8 +66,10 @@ def test_bad_row_is_named(tmp_path: Path, row: dict[str, object], message: str) 
 
 
 def test_a_row_behind_the_limit_need_be_no_problem_and_the_hash_is_of_those_that_are(tmp_path: Path) -> None:
-    rows = [{"problem_idx": n, "problem": f"{n}?", "answer": None if n in (2, 4) else n, "problem_type": []} for n in
-            range(6)]  # fmt: skip
+    rows: list[dict[str, object]] = [
+        {"problem_idx": number, "problem": f"{number}?", "answer": None if number in (2, 4) else number}
+        for number in range(6)
+    ]
     mirror = mirror_of(tmp_path, "brumo25", *rows)
     whole = load_suite("brumo25", mirror=mirror, limit=2)
     assert [problem.gold for problem in whole.problems] == ["0", "1", "3", "5"]
