@@ -76,17 +76,13 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
         raise UserError("files to import must be there", value=missing[0], cure="check the path")
     out = console(json=settings.json)
     say = partial(out.print, markup=False)  # what a log holds is no markup
-    folders, logs = _runs_of(settings.files), [file for file in settings.files if not file.is_dir()]
-    gates = GateOutcome.join(
-        [
-            judge(of, reason=settings.accept_refused, say=say)
-            for judge, of in ((require_runs, folders), (require_finished, logs))
-        ]
-    )
+    gates = require_runs(_runs_of(settings.files), reason=settings.accept_refused, say=say)
     # The run depends on the problems' file, too, where that is no suite of a known hash.
     inputs = {str(file): file for file in settings.files}
     if settings.problems and Path(settings.problems).is_file():
         inputs["problems"] = Path(settings.problems)
+    logs = [file for file in settings.files if not file.is_dir()]
+    gates = GateOutcome.join([gates, require_finished(logs, reason=settings.accept_refused, say=say)])
     step = run_step(
         "import",
         folder=settings.run,
