@@ -14,7 +14,6 @@ from mathlete.metrics import (
     curve_points,
     describe_finish_order,
     finish_order,
-    maj_at_k,
     paired_difference,
     paired_p,
     pass_at_k,
@@ -25,6 +24,7 @@ from mathlete.organiser import Grade
 from mathlete.problems import Problem
 from mathlete.sampling.samples import Sample
 from mathlete.scoring import Graded, Results, grade
+from mathlete.scoring.ballot import maj_at_k
 from mathlete.scoring.comparison import describe_difference
 from mathlete.scoring.results import describe_scores
 from mathlete.scoring.scores import Counts, Scores
@@ -56,6 +56,24 @@ def test_maj_at_all_samples_is_the_vote_itself(labels: list[int | None]) -> None
 @given(labels=st.lists(st.sampled_from([0, 1, None]), min_size=1, max_size=9))
 def test_maj_at_1_is_pass_at_1(labels: list[int | None]) -> None:
     assert maj_at_k(labels, right={0}, k=1) == pytest.approx(labels.count(0) / len(labels))
+
+
+@given(
+    labels=st.lists(st.sampled_from([0, 1, 2, 3, None]), min_size=1, max_size=9),
+    right=st.sets(st.integers(0, 3)),
+    data=st.data(),
+)
+def test_maj_at_k_is_the_share_of_all_subsets_whose_vote_is_right(
+    labels: list[int | None], right: set[int], data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, len(labels)))
+
+    def is_won(subset: tuple[int | None, ...]) -> bool:
+        voted = [label for label in subset if label is not None]
+        return bool(voted) and max(voted, key=lambda label: (voted.count(label), -voted.index(label))) in right
+
+    subsets = list(combinations(labels, k))
+    assert maj_at_k(labels, right=right, k=k) == sum(map(is_won, subsets)) / len(subsets)
 
 
 def test_maj_over_drawn_subsets_is_near_the_exact_value() -> None:

@@ -13,7 +13,8 @@ from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.replay import Grid, Submissions, Wall, replay_pool
 from mathlete.replay.outcomes import Outcome
-from mathlete.replay.simulation import Bank, draw_question_sets, draw_samples, replay_draws, simulate
+from mathlete.replay.questions import draw_question_sets
+from mathlete.replay.simulation import Bank, draw_samples, replay_draws, simulate
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.scoring import Pool, grade
 from mathlete.scoring.scores import Scores

@@ -31,10 +31,11 @@ def read_json_lines(path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, 
 
 def parse_json_lines(lines: Iterable[bytes], path: Path, *, on_bad: OnBad = stop) -> Iterator[tuple[str, object]]:
     """Yield (`file:line`, parsed value) for each non-empty line of the open file; a bad line goes to `on_bad`."""
+    file = str(path)
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
-        where = f"{path}:{number}"
+        where = f"{file}:{number}"
         try:
             value = parse_json(line)
         except UnicodeDecodeError as error:

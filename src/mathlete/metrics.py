@@ -8,9 +8,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
-from itertools import combinations
-from random import Random
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
@@ -25,8 +22,6 @@ _Z95 = 1.959963984540054
 """97.5% point of the standard normal distribution."""
 _Z80 = 0.8416212335729143
 """Its 80% point."""
-EXACT_SUBSETS = 2000
-"""Subsets up to which maj@k is computed over all of them; beyond, over this many drawn with a fixed seed."""
 _RESAMPLES = 10_000
 _FEWEST_RESAMPLES = 1000
 _RESAMPLED = 10_000_000
@@ -311,60 +306,6 @@ def calibration_error(votes: Sequence[tuple[float, bool]], *, bins: int = 5) -> 
     0.4
     """
     return sum(item.problems * abs(item.share - item.right) for item in calibration(votes, bins=bins)) / len(votes)
-
-
-def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:
-    """Return the share of the size-k subsets of a problem's samples whose majority vote is right.
-
-    `labels[i]` is the answer class of sample i, None without an answer, which never votes; `right` are the classes
-    equal to the gold. Ties go to the class whose first sample in the subset has the lowest index, as in
-    `mathlete.solve.voting`, so that with k = all samples this is the vote itself. A single drawn subset would add
-    noise to every problem; here all subsets are counted, or 2000 with a fixed seed where there are more. Of samples
-    a, b, a the pairs vote a (tie, first), a, b (tie, first):
-
-    >>> round(maj_at_k([0, 1, 0], right={0}, k=2), 4)
-    0.6667
-    >>> maj_at_k([0, 1, 0], right={0}, k=3), maj_at_k([None, 1, None], right={1}, k=3)
-    (1.0, 1.0)
-    """
-    n = len(labels)
-    if not 1 <= k <= n:
-        raise ValueError(f"needs 1 <= k <= samples, got k={k} of {n}")
-    if right.isdisjoint(labels):
-        return 0.0
-    import numpy as np
-
-    classes = sorted({label for label in labels if label is not None})
-    is_right = np.array([label in right for label in classes])
-    subsets = _subsets(n, k)
-    places = {label: [at for at, other in enumerate(labels) if other == label] for label in classes}
-    # Sums of rows, not a product of matrices: BLAS wakes its threads for each, which costs ten times the sums.
-    counts = np.stack([subsets[places[label]].sum(axis=0, dtype=subsets.dtype) for label in classes])
-    most_right = counts[is_right].max(axis=0)
-    most_wrong = counts[~is_right].max(axis=0, initial=0)
-    tied = np.flatnonzero((most_right == most_wrong) & (most_right > 0))
-    # Of the samples in such a subset that vote for a leading class, the first decides.
-    voters = np.array([at for at, label in enumerate(labels) if label is not None])
-    voted = np.searchsorted(classes, [labels[at] for at in voters])
-    leads = counts[:, tied] == most_right[tied]
-    firsts = (subsets[voters].take(tied, axis=1).astype(bool) & leads[voted]).argmax(axis=0)
-    return float(((most_right > most_wrong).sum() + is_right[voted[firsts]].sum()) / subsets.shape[1])
-
-
-@lru_cache(maxsize=64)
-def _subsets(n: int, k: int) -> "Array":
-    """Return (n, subsets), 1 where a subset has the sample: what maj@k counts, the same for all problems."""
-    import numpy as np
-
-    if math.comb(n, k) <= EXACT_SUBSETS:
-        chosen = list(combinations(range(n), k))
-    else:
-        random = Random(n * 1_000_003 + k)
-        chosen = [tuple(sorted(random.sample(range(n), k))) for _ in range(EXACT_SUBSETS)]
-    # The smallest type that holds a count of n: its sums are the fastest.
-    subsets = np.zeros((n, len(chosen)), dtype=np.min_scalar_type(n))
-    np.put_along_axis(subsets, np.array(chosen).T, 1, axis=0)
-    return subsets
 
 
 def curve_points(n: int) -> list[int]:

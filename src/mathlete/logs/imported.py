@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ def write_joined(folder: Path, joined: Joined, writing: Writing, *, began: float
     words = [*joined.words, *_describe_missing(joined)]
     if not writing.texts:
         joined = _without_texts(joined)
-    graded = _grade(joined, hidden=not writing.texts)
+    graded = grade(joined.problems, _solve(joined, hidden=not writing.texts))
     problems, samples = joined.problems, joined.samples
     write_problems(folder / "problems.jsonl", problems)
     # Not line by line: there is nothing here that a kill could interrupt for long.
@@ -80,7 +80,8 @@ def _policy(joined: Joined) -> Policy:
     return Policy(n=most, sampling=sampling)
 
 
-def _grade(joined: Joined, *, hidden: bool) -> list[Graded]:
+def _solve(joined: Joined, *, hidden: bool) -> Iterator[Solution]:
+    """Yield the solution of each problem, in the problems' order."""
     policy = _policy(joined)
     samples: defaultdict[str, list[Sample]] = defaultdict(list)
     logs: defaultdict[str, set[int]] = defaultdict(set)
@@ -89,7 +90,6 @@ def _grade(joined: Joined, *, hidden: bool) -> list[Graded]:
         logs[sample.problem_id].add(log)
     # What a run of this project solved alone keeps its solution: a clock or the model itself may have decided it.
     solved = [{item.problem.id: item.solution for item in log.run.graded} if log.run else {} for log in joined.logs]
-    solutions = []
     for problem in joined.problems:
         of_problem = sorted(samples[problem.id], key=lambda sample: sample.index)
         votes = policy.count_votes(of_problem, settings=problem.answers)
@@ -104,8 +104,7 @@ def _grade(joined: Joined, *, hidden: bool) -> list[Graded]:
         same = alone is not None and len(alone.samples) == len(of_problem)
         # Without texts an answer that is one is its hash, also where the run itself chose it.
         own = alone and replace(alone, answer=_hide_prose(alone.answer, problem) if hidden else alone.answer)
-        solutions.append(replace(own, votes=votes, samples=of_problem) if own and same else fresh)
-    return grade(joined.problems, solutions)
+        yield replace(own, votes=votes, samples=of_problem) if own and same else fresh
 
 
 def _facts(joined: Joined, writing: Writing) -> RunFacts:

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass, replace
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem
+from mathlete.replay.questions import draw_question_sets
 from mathlete.replay.simulation import (
     Wall,
-    draw_question_sets,
     draw_samples,
     replay_draws,
     rows_per_problem,

@@ -9,11 +9,11 @@ from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.metrics import Interval, bootstrap
 from mathlete.replay.outcomes import Cost, Grid, Outcome, Score, Submissions
+from mathlete.replay.questions import draw_submissions
 from mathlete.replay.simulation import (
     Bank,
     Simulated,
     Wall,
-    draw_question_sets,
     draw_samples,
     replay_draws,
     rows_per_problem,
@@ -26,7 +26,6 @@ from mathlete.text import counted
 
 if TYPE_CHECKING:
     import numpy as np
-    from numpy.random import Generator
 
     Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -134,25 +133,22 @@ def _outcomes_with_n(
 def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, submissions: Submissions) -> Outcome:
     import numpy as np
 
-    # One seed for all policies: each sees the same questions and draws.
-    random = np.random.default_rng(submissions.seed + 1)
     problems, questions, count = len(bank.stop) // bank.rows, submissions.questions, submissions.simulations
-
-    def run(sets: "Array") -> Simulated:
-        rows: Array = random.integers(0, bank.rows, (count, questions))
-        return simulate(bank, sets, rows, wall=wall)
-
-    new = draw_question_sets(problems=problems, questions=questions, submissions=count, replacing=True, random=random)
-    first = run(new)
-    later = [_run_again(run, new, random) for _ in range(submissions.rules.runs - 1)]
-    some = (
-        draw_question_sets(problems=problems, questions=questions, submissions=count, replacing=False, random=random)
-        if questions <= problems
-        else new
+    drawn = draw_submissions(
+        problems=problems,
+        questions=questions,
+        submissions=count,
+        rows=bank.rows,
+        runs=submissions.rules.runs,
+        seed=submissions.seed + 1,
     )
-    inside = run(some)
+    new, some = drawn.new, drawn.some
+    first = simulate(bank, new, drawn.new_rows, wall=wall)
+    later = [_run_again(bank, new, order, rows, wall) for order, rows in drawn.later]
+    inside = simulate(bank, some, drawn.some_rows, wall=wall)
     # Where the clock allows each question its time, what comes first takes from what follows.
-    worst = run(_hardest_first(bank, new)) if wall and wall.floor_s is not None else None
+    is_shared = wall is not None and wall.floor_s is not None
+    worst = simulate(bank, _hardest_first(bank, new), drawn.worst_rows, wall=wall) if is_shared else None
     expected = _expected_by_problem(bank, inside, some, wall)
     spent = _cost(inside.arrivals, inside.seconds, inside.generated)
     # Of the sets that the score is of: their questions differ in time, so that a clock cuts more than of one set.
@@ -195,12 +191,11 @@ def _hardest_first(bank: Bank, sets: "Array") -> "Array":
     return order
 
 
-def _run_again(run: "Callable[[Array], Simulated]", sets: "Array", random: "Generator") -> Simulated:
+def _run_again(bank: Bank, sets: "Array", order: "Array", rows: "Array", wall: Wall | None) -> Simulated:
     """Return another run on the same questions: in another order, with other samples."""
     import numpy as np
 
-    order = random.permuted(np.broadcast_to(np.arange(sets.shape[1]), sets.shape), axis=1)
-    again = run(np.take_along_axis(sets, order, axis=1))
+    again = simulate(bank, np.take_along_axis(sets, order, axis=1), rows, wall=wall)
     # Right or wrong in the order of the first run, so that the runs can be scored question by question.
     right = np.empty_like(again.right)
     np.put_along_axis(right, order, again.right, axis=1)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.metrics import Interval, bootstrap
 from mathlete.replay.outcomes import Submissions
-from mathlete.replay.simulation import Bank, Simulated, Wall, draw_question_sets, simulate
+from mathlete.replay.questions import draw_question_sets
+from mathlete.replay.simulation import Bank, Simulated, Wall, simulate
 from mathlete.text import agree, counted
 
 if TYPE_CHECKING:

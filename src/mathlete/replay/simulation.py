@@ -350,16 +350,3 @@ def _with_allowances(bank: Bank, at: "Array", wall_s: float, floor_s: float, cei
         left = np.maximum(0.0, left - seconds[:, question])
     overrun = np.zeros(len(at), dtype=bool)
     return Simulated(right=right, seconds=seconds, arrivals=arrivals, generated=generated, overrun=overrun)
-
-
-def draw_question_sets(
-    *, problems: int, questions: int, submissions: int, replacing: bool, random: "np.random.Generator"
-) -> "Array":
-    """Return (submissions, questions): positions of problems in random order, drawn with or without replacement."""
-    import numpy as np
-
-    if replacing:
-        return random.integers(0, problems, (submissions, questions))
-    # In parts of 1000 submissions, which keep the memory small.
-    parts = np.array_split(np.empty(submissions), -(-submissions // 1000))
-    return np.concatenate([random.random((len(part), problems)).argsort(1)[:, :questions] for part in parts])

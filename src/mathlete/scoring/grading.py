@@ -1,7 +1,7 @@
 """Solutions graded against gold answers: which samples and votes are right, wrong or cannot be judged."""
 
 import threading
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -10,10 +10,11 @@ from typing import Any
 from mathlete.answers import compare
 from mathlete.competitions import Competition
 from mathlete.losses import Cause, ProblemLosses, asks_for_integer, find_cause
-from mathlete.metrics import maj_at_k, pass_at_k
+from mathlete.metrics import pass_at_k
 from mathlete.organiser import BothJudged, Grade, choose_sent, judge_both, organisers_gold
 from mathlete.problems import Problem
 from mathlete.sampling import Sample
+from mathlete.scoring.ballot import Ballot
 from mathlete.solve import Solution
 
 
@@ -50,6 +51,10 @@ class Graded:
         # The vote answers with the first sample of its class. "Same answer" need not be transitive where the checker
         # gives up, so the class is as right as that sample is.
         return {label for label in range(len(self.solution.votes)) if self.judge_class(label) == "equal"}
+
+    @cached_property
+    def _ballot(self) -> Ballot:
+        return Ballot.of(self.labels, right=self.right_labels)
 
     @cached_property
     def _majorities(self) -> dict[int, float]:
@@ -89,13 +94,18 @@ class Graded:
         """
         integer, won = asks_for_integer(self.problem), self.verdict == "equal"
         causes = Counter[Cause]()
+        # What a sample is lost by depends on its answer and its end alone, and most have those of others.
+        alike: defaultdict[tuple[str | None, str, Grade], list[Sample]] = defaultdict(list)
         for sample, verdict in zip(self.solution.samples, self.verdicts, strict=True):
+            alike[sample.answer, sample.finish, verdict].append(sample)
+        for (_, _, verdict), samples in alike.items():
             if verdict == "equal":
-                causes["won" if won else "outvoted"] += 1
+                causes["won" if won else "outvoted"] += len(samples)
             else:
                 unsaid = verdict == "none" and not tells_finish
                 other: Cause = "unknown" if verdict == "unknown" or unsaid else "no_right_answer"
-                causes[(not unsaid and find_cause(sample, integer=integer, rules=rules)) or other] += 1
+                lost = None if unsaid else find_cause(samples[0], integer=integer, rules=rules)
+                causes[lost or other] += len(samples)
         # A rule that ended the problem did not need the others.
         if n is not None and self.solution.ended != "rule":
             causes["cut_by_clock"] += max(0, n - len(self.verdicts))
@@ -126,24 +136,25 @@ class Graded:
     def maj_at(self, k: int) -> float:
         """Return maj@k of this problem over the subsets of its samples; 0 where it has none."""
         if k not in self._majorities:
-            self._majorities[k] = maj_at_k(self.labels, right=self.right_labels, k=k) if self.verdicts else 0.0
+            self._majorities[k] = self._ballot.maj_at(k) if self.verdicts else 0.0
         return self._majorities[k]
 
 
-def grade(problems: Sequence[Problem], solutions: Sequence[Solution]) -> list[Graded]:
-    """Grade each problem's solution; both are in the same order."""
+def grade(problems: Iterable[Problem], solutions: Iterable[Solution]) -> list[Graded]:
+    """Return each problem's solution with its grades; both are in the same order."""
     return [_grade_one(problem, solution) for problem, solution in zip(problems, solutions, strict=True)]
 
 
 def _grade_one(problem: Problem, solution: Solution) -> Graded:
+    # Most samples give one of few answers: each is looked up once.
+    answers = dict.fromkeys(sample.answer for sample in solution.samples)
+    grades = {answer: judge(answer, gold=problem.gold, settings=problem.answers) for answer in answers}
     # The vote's answer may be none of the samples': the model's own judgement can name another candidate.
     return Graded(
         problem=problem,
         solution=solution,
         verdict=judge(solution.answer, gold=problem.gold, settings=problem.answers),
-        verdicts=tuple(
-            judge(sample.answer, gold=problem.gold, settings=problem.answers) for sample in solution.samples
-        ),
+        verdicts=tuple(grades[sample.answer] for sample in solution.samples),
     )
 
 

@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from mathlete.metrics import INFORMATIVE, Interval, maj_at_k, paired_difference, paired_p, problems_needed
+from mathlete.metrics import INFORMATIVE, Interval, paired_difference, paired_p, problems_needed
+from mathlete.scoring.ballot import maj_at_k
 from mathlete.scoring.pool import Pool, Recorded
 from mathlete.text import agree, counted
 

@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -156,7 +157,7 @@ class Pool:
         """Whether samples that were cut were made to answer."""
         return any(item.forced for item in self.problems)
 
-    @property
+    @cached_property
     def finish_order(self) -> FinishOrder | None:
         """How often a right answer came before a wrong one; None where no problem has both, or no seconds are known."""
         if "seconds" in self.missing:
@@ -179,7 +180,10 @@ def _read_pooled(problem: Problem, samples: list[Sample]) -> Recorded:
     # Classes are numbered as they first appear: those of the samples' own answers stay what they are.
     labels = label_classes([*answers, *forced], problem.answers)
     own, other = labels[: len(samples)], labels[len(samples) :]
-    grades = [judge(answer, gold=problem.gold, settings=problem.answers) for answer in [*answers, *forced]]
+    grades_of = {
+        one: judge(one, gold=problem.gold, settings=problem.answers) for one in dict.fromkeys((*answers, *forced))
+    }
+    grades = [grades_of[answer] for answer in (*answers, *forced)]
     right = {label for label, grade in zip(labels, grades, strict=True) if grade == "equal"}
     return Recorded(
         problem=problem,

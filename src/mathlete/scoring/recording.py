@@ -48,7 +48,8 @@ class EvalRun:
         rows = {row.id: row for row in finished.per_problem} if finished else {}
         # An unfinished run does not say how it votes: its votes are counted as a majority.
         policy = finished.facts.settings.policy if finished and finished.facts else Policy()
-        solutions = [_solution(one, of_problem[one.id], rows.get(one.id), policy) for one in problems]
+        # Each problem is graded right behind its vote: among thousands the checker forgets what it has read.
+        solutions = (_solution(one, of_problem[one.id], rows.get(one.id), policy) for one in problems)
         graded = grade(problems, solutions)
         return cls(
             name=folder.resolve().name,

@@ -127,8 +127,10 @@ def count_votes(
 
 
 def _class_of(group: list[Sample], *, weigh: Weigh, harvest: float) -> Vote:
-    own = [one for one in group if one.answer is not None and one.finish != "clock"]
-    forced = [one for one in group if one not in own]
+    own: list[Sample] = []
+    forced: list[Sample] = []
+    for one in group:
+        (own if one.answer is not None and one.finish != "clock" else forced).append(one)
     # Weighed as if it had ended so: a vote by length or strength looks at the sample, which has no answer of its own.
     # One that was cut behind a clear answer has given that by itself.
     units = sum(
