@@ -127,10 +127,12 @@ def write_imported(
     folder: Path, settings: ImportSettings, *, gates: GateOutcome | None = None, say: Callable[[str], None]
 ) -> dict[str, object]:
     """Read and join the logs into a folder; returns the step's figures."""
+    from mathlete.answers import checker_sha256
     from mathlete.corpus import load_suite
     from mathlete.logs import Writing, join_logs, parse_columns, read_log, read_own_run, write_joined
+    from mathlete.scoring import CHECKER
 
-    began = time.time()
+    began, checker = time.time(), checker_sha256()
     columns = parse_columns(settings.columns)
     suite = load_suite(settings.problems, mirror=settings.mirror) if settings.problems else None
     with busy("logs read"):
@@ -155,7 +157,12 @@ def write_imported(
     if not settings.texts:
         size = sum(file.stat().st_size for file in folder.iterdir() if file.name in FILES)
         say(f"without texts: {size / 1e6:.2f} MB")
-    return {"samples": len(joined.samples), "layouts": sorted({log.layout for log in logs}), "missing": joined.missing}
+    return {
+        "samples": len(joined.samples),
+        "layouts": sorted({log.layout for log in logs}),
+        "missing": joined.missing,
+        CHECKER: checker,
+    }
 
 
 IMPORT_COMMAND = Command(

@@ -74,7 +74,7 @@ class Answer:
         return ("string", self.spelling or (self.string if is_long else " ".join(self.string.split())))
 
 
-@lru_cache(maxsize=8192)
+@lru_cache(maxsize=2**16)  # the answers of 5,000 problems: a run's end asks for them more than once
 def parse(string: str, settings: str = "") -> Answer:
     r"""Return an answer in canonical form; one that cannot be read keeps its string and the reason.
 

@@ -159,25 +159,27 @@ def replay_draws(
         of = np.arange(first, min(first + each, problems)).repeat(rows)[:, None]
         part = slice(first * rows, first * rows + len(of))
         sample = drawn[first : first + each, :, :n].reshape(-1, n)
-        begun = find_starts(tables.seconds[of, sample], slots=slots)
-        ended = begun + tables.seconds[of, sample]
+        cell = of * tables.labels.shape[1] + sample
+        seconds = tables.seconds.take(cell)
+        begun = find_starts(seconds, slots=slots)
+        ended = begun + seconds
         # Stable: samples that arrive together keep the order of their indexes, as in the solve loop.
         order = np.argsort(ended, axis=1, kind="stable")
-        arrived = np.take_along_axis(sample, order, axis=1)
+        arrived = np.take_along_axis(cell, order, axis=1)
         times[part] = np.take_along_axis(ended, order, axis=1)
         if starts is not None:
             starts[part] = np.take_along_axis(begun, order, axis=1)
         # The course and its votes do not depend on the stop: they are made once, and each rule reads them.
-        course = Course(labels=tables.labels[of, arrived], weights=tables.weights[of, arrived], indexes=order, n=n)
+        course = Course(labels=tables.labels.take(arrived), weights=tables.weights.take(arrived), indexes=order, n=n)
         won[part] = tables.right[of, course.standing.leader]
         for stop in names:
             ends[stop][part] = course.stops_after(stop)
         if forced is not None:
             # Another course: rules never look at it.
-            votes = (tables.forced_labels[of, arrived], tables.forced_weights[of, arrived])
+            votes = (tables.forced_labels.take(arrived), tables.forced_weights.take(arrived))
             course = Course(labels=votes[0], weights=votes[1], indexes=order, n=n)
             forced.right[part] = tables.right[of, course.standing.leader]
-            forced.seconds[part] = tables.forced_seconds[of, sample].max(1)
+            forced.seconds[part] = tables.forced_seconds.take(cell).max(1)
     return {
         stop: Bank(rows=rows, times=times, starts=starts, right=won, stop=ends[stop], forced=forced) for stop in names
     }
@@ -210,12 +212,17 @@ def _tables(pool: Pool, policy: Policy) -> _Tables:
     right = np.zeros((len(pool.problems), int(max(labels.max(initial=0), said.max(initial=0))) + 2), dtype=bool)
     for position, item in enumerate(pool.problems):
         right[position, sorted(item.right_classes)] = True
+    labels = np.where(kept, labels, -1)
+    seconds = pool.table(lambda item: [one.seconds for one in cut[id(item)]], fill=0, kind="float64")
+    weights = pool.table(lambda item: [policy.weigh(one) for one in cut[id(item)]], fill=0, kind="int64")
+    # Where no forced answer votes, nobody looks at them.
+    plain = {"forced_labels": labels, "forced_weights": weights, "forced_seconds": np.zeros_like(seconds)}
     return _Tables(
-        labels=np.where(kept, labels, -1),
-        seconds=pool.table(lambda item: [one.seconds for one in cut[id(item)]], fill=0, kind="float64"),
-        weights=pool.table(lambda item: [policy.weigh(one) for one in cut[id(item)]], fill=0, kind="int64"),
+        labels=labels,
+        seconds=seconds,
+        weights=weights,
         right=right,
-        **_force(pool, policy, cut, labels=np.where(kept, labels, -1), said=said),
+        **(_force(pool, policy, cut, labels=labels, said=said) if policy.harvest else plain),
     )
 
 

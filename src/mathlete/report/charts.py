@@ -5,7 +5,9 @@ where no clock made one wait for another. Charts of several runs have one scale 
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from itertools import accumulate, repeat
 from statistics import fmean
 
 from mathlete.losses import CAUSES
@@ -262,11 +264,13 @@ def _lengths(runs: Sequence[Placed]) -> list[Chart]:
     bins = int(max(lengths) // step - first) + 1
 
     def count(some: Sequence[tuple[Sample, str]], grades: Sequence[str]) -> list[float]:
-        shares = [0.0] * bins
-        for sample, grade in some:
+        number = [0] * bins
+        for (tokens, grade), times in Counter((sample.tokens, grade) for sample, grade in some).items():
             if grade in grades:
-                shares[int(sample.tokens // step - first)] += 1 / len(some)
-        return [round(share, 6) for share in shares]
+                number[int(tokens // step - first)] += times
+        # As if each sample added its share: rounding may go either way.
+        sums = [*accumulate(repeat(1 / max(1, len(some)), max(number)), initial=0.0)]
+        return [round(sums[times], 6) for times in number]
 
     layers = (
         ("right", "right", ("equal",)),

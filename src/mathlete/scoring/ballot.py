@@ -57,7 +57,7 @@ class Ballot:
             raise ValueError(f"needs 1 <= k <= samples, got k={k} of {n}")
         if not self.is_right.any():
             return 0.0
-        subsets, members = _subsets(n, k)
+        subsets, chosen = _subsets(n, k)
         # Sums of rows, not a product of matrices: BLAS wakes its threads for each, which costs ten times the sums.
         counts = np.stack([np.add.reduce(subsets[rows], axis=0, dtype=subsets.dtype) for rows in self.voters])
         most_right = counts[self.is_right].max(axis=0)
@@ -68,9 +68,10 @@ class Ballot:
             # Of the samples in such a subset that vote for a leading class, the first decides.
             leads = np.zeros((len(tied), len(counts) + 1), dtype=bool)
             leads[:, :-1] = counts.T[tied] == most_right[tied, None]
-            firsts = (members[tied] & leads[:, self.places]).argmax(axis=1)
-            won += np.count_nonzero(self.is_right[self.places[firsts]])
-        return float(won / len(members))
+            voted, row = self.places[chosen[tied]], np.arange(len(tied))
+            first = leads[row[:, None], voted].argmax(axis=1)
+            won += np.count_nonzero(self.is_right[voted[row, first]])
+        return float(won / len(chosen))
 
 
 def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:
@@ -95,16 +96,18 @@ def maj_at_k(labels: Sequence[int | None], *, right: set[int], k: int) -> float:
 
 @lru_cache(maxsize=64)
 def _subsets(n: int, k: int) -> "tuple[Array, Array]":
-    """Return what maj@k counts, the same for all problems: (n, subsets), 1 where a subset has the sample, to be summed;
-    and (subsets, n), whether it has it, to be searched for the first."""
+    """Return what maj@k counts, the same for all problems.
+
+    That is (n, subsets), 1 where a subset has the sample, and (subsets, k), the positions of its samples, ascending.
+    """
     import numpy as np
 
     if math.comb(n, k) <= EXACT_SUBSETS:
-        chosen = list(combinations(range(n), k))
+        chosen = np.array(list(combinations(range(n), k)))
     else:
         random = Random(n * 1_000_003 + k)
-        chosen = [tuple(sorted(random.sample(range(n), k))) for _ in range(EXACT_SUBSETS)]
+        chosen = np.array([sorted(random.sample(range(n), k)) for _ in range(EXACT_SUBSETS)])
     # The smallest type that holds a count of n: its sums are the fastest.
     subsets = np.zeros((n, len(chosen)), dtype=np.min_scalar_type(n))
-    np.put_along_axis(subsets, np.array(chosen).T, 1, axis=0)
-    return subsets, np.ascontiguousarray(subsets.T, dtype=bool)
+    np.put_along_axis(subsets, chosen.T, 1, axis=0)
+    return subsets, chosen

@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
@@ -142,18 +142,20 @@ class Graded:
 
 def grade(problems: Iterable[Problem], solutions: Iterable[Solution]) -> list[Graded]:
     """Return each problem's solution with its grades; both are in the same order."""
-    return [_grade_one(problem, solution) for problem, solution in zip(problems, solutions, strict=True)]
+    return [grade_one(problem, solution) for problem, solution in zip(problems, solutions, strict=True)]
 
 
-def _grade_one(problem: Problem, solution: Solution) -> Graded:
+def grade_one(problem: Problem, solution: Solution, grades: Mapping[str | None, Grade] | None = None) -> Graded:
+    """Return a problem's solution with its grades; those of its samples' answers may be known."""
     # Most samples give one of few answers: each is looked up once.
-    answers = dict.fromkeys(sample.answer for sample in solution.samples)
-    grades = {answer: judge(answer, gold=problem.gold, settings=problem.answers) for answer in answers}
+    if grades is None:
+        answers = dict.fromkeys(sample.answer for sample in solution.samples)
+        grades = {answer: judge(answer, gold=problem.gold, settings=problem.answers) for answer in answers}
     # The vote's answer may be none of the samples': the model's own judgement can name another candidate.
     return Graded(
         problem=problem,
         solution=solution,
-        verdict=judge(solution.answer, gold=problem.gold, settings=problem.answers),
+        verdict=grades.get(solution.answer) or judge(solution.answer, gold=problem.gold, settings=problem.answers),
         verdicts=tuple(grades[sample.answer] for sample in solution.samples),
     )
 

@@ -16,6 +16,8 @@ from mathlete.reasoning import closes_unopened
 from mathlete.runs import read_json, verify_if_made
 from mathlete.sampling import Sample, read_samples
 from mathlete.scoring.grading import finish_times, judge
+from mathlete.scoring.known import find_grades, read_known
+from mathlete.scoring.results import ProblemResult
 from mathlete.shipped import name_recording
 
 if TYPE_CHECKING:
@@ -87,7 +89,10 @@ class Pool:
         for of_problem in samples.values():
             _check_distinct(of_problem)
         missing = {name for folder in folders for name in _read_missing(folder)}
-        return cls.of(list(problems.values()), samples, name=", ".join(map(name_recording, folders)), missing=missing)
+        # Of answers in several runs nobody knows whether one run's equal another's.
+        known = read_known(folders[0], verify_recording(folders[0])) if len(folders) == 1 else {}
+        name = ", ".join(map(name_recording, folders))
+        return cls.of(list(problems.values()), samples, name=name, missing=missing, known=known)
 
     @classmethod
     def of(
@@ -97,8 +102,11 @@ class Pool:
         *,
         name: str = "",
         missing: Iterable[str] = (),
+        known: Mapping[str, ProblemResult] = {},
     ) -> Self:
-        """Pool these problems with their samples, by problem id; `missing` is what they lack.
+        """Pool these problems with their samples, by problem id.
+
+        `missing` is what they lack, `known` what this checker said of them before (`mathlete.scoring.known`).
 
         Raises:
             UserError: no problem, or one without samples.
@@ -109,7 +117,7 @@ class Pool:
                 value=f"none of {', '.join(unsampled[:5])}",
                 cure="finish the run first: the same `python -m eval` command continues it",
             )
-        recorded = [_read_pooled(problem, samples[problem.id]) for problem in problems]
+        recorded = [_read_pooled(problem, samples[problem.id], known.get(problem.id)) for problem in problems]
         counts = {len(item.samples) for item in recorded}
         lacking = {*missing}
         # Not every engine knows log-probabilities, and not every run of ours was one of an engine's.
@@ -175,7 +183,16 @@ class Pool:
         return table
 
 
-def _read_pooled(problem: Problem, samples: list[Sample]) -> Recorded:
+def _read_pooled(problem: Problem, samples: list[Sample], known: ProblemResult | None) -> Recorded:
+    if (told := find_grades(problem, samples, known)) is not None:
+        spellings = dict.fromkeys(one.answer for one in samples if one.answer is not None)
+        label = {None: -1, **{answer: number for number, answer in enumerate(spellings)}}
+        return Recorded(
+            problem=problem,
+            samples=samples,
+            labels=[label[one.answer] for one in samples],
+            verdicts=[told[one.answer] for one in samples],
+        )
     answers, forced = [one.answer for one in samples], [one.harvest.answer if one.harvest else None for one in samples]
     # Classes are numbered as they first appear: those of the samples' own answers stay what they are.
     labels = label_classes([*answers, *forced], problem.answers)

@@ -12,8 +12,9 @@ from mathlete.losses import Losses, ProblemLosses
 from mathlete.organiser import ScorerResult, organisers_gold
 from mathlete.problems import Problem
 from mathlete.sampling import Sample
-from mathlete.scoring.grading import Graded, grade
+from mathlete.scoring.grading import Graded, grade_one
 from mathlete.scoring.inspect_log import write_inspect_log
+from mathlete.scoring.known import find_grades, is_own_checker
 from mathlete.scoring.pool import Pool, Recorded, read_recording, verify_recording
 from mathlete.scoring.results import RESULTS, ProblemResult, Results, classify_problem
 from mathlete.solve import Ended, Policy, Solution
@@ -48,9 +49,9 @@ class EvalRun:
         rows = {row.id: row for row in finished.per_problem} if finished else {}
         # An unfinished run does not say how it votes: its votes are counted as a majority.
         policy = finished.facts.settings.policy if finished and finished.facts else Policy()
+        is_known = is_own_checker(manifest)
         # Each problem is graded right behind its vote: among thousands the checker forgets what it has read.
-        solutions = (_solution(one, of_problem[one.id], rows.get(one.id), policy) for one in problems)
-        graded = grade(problems, solutions)
+        graded = [_grade(one, of_problem[one.id], rows.get(one.id), policy, is_known=is_known) for one in problems]
         return cls(
             name=folder.resolve().name,
             folder=folder,
@@ -136,12 +137,16 @@ class EvalRun:
         return write_inspect_log(out, graded=self.graded, scores=scores, facts=facts, manifest=self.manifest)
 
 
-def _solution(problem: Problem, samples: Sequence[Sample], row: ProblemResult | None, policy: Policy) -> Solution:
+def _grade(
+    problem: Problem, samples: Sequence[Sample], row: ProblemResult | None, policy: Policy, *, is_known: bool
+) -> Graded:
+    """Return a problem's solution and grades; where `is_known`, its results were graded by this checker."""
+    grades = find_grades(problem, samples, row) if is_known else None
     # Files of earlier versions do not say it. A stop, where there was one, is the likelier reason then.
     ended: Ended = (row and row.ended) or ("all" if policy.stop == "none" else "rule")
-    votes = policy.count_votes(samples, settings=problem.answers, settled=ended == "rule")
+    votes = policy.count_votes(samples, settings=problem.answers, settled=ended == "rule", spelled=grades is not None)
     voted = votes[0].answer if votes else None
-    return Solution(
+    solution = Solution(
         problem_id=problem.id,
         # The model's own judgements may have chosen another answer than the vote.
         answer=row.answer if row else voted,
@@ -151,6 +156,7 @@ def _solution(problem: Problem, samples: Sequence[Sample], row: ProblemResult | 
         seconds=row.seconds if row else max((sample.seconds for sample in samples), default=0.0),
         ended=ended,
     )
+    return grade_one(problem, solution, grades)
 
 
 def _read_recorded(item: Graded) -> Recorded:

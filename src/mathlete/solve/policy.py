@@ -118,13 +118,16 @@ class Policy:
         """How its vote counts a sample."""
         return weigher(self.vote, max_tokens=self.sampling.max_tokens)
 
-    def count_votes(self, samples: Iterable[Sample], *, settings: str = "", settled: bool = False) -> list[Vote]:
+    def count_votes(
+        self, samples: Iterable[Sample], *, settings: str = "", settled: bool = False, spelled: bool = False
+    ) -> list[Vote]:
         """Return the classes of equal answers, winner first; empty where no sample has an answer.
 
-        `settled` says that a rule ended the problem, which looked at no forced answer: then none votes.
+        `settled` says that a rule ended the problem, which looked at no forced answer: then none votes. `spelled` is
+        as in `mathlete.solve.voting.count_votes`.
         """
         harvest = 0.0 if settled else self.harvest
-        return count_votes(samples, weigh=self.weigh, settings=settings, harvest=harvest)
+        return count_votes(samples, weigh=self.weigh, settings=settings, harvest=harvest, spelled=spelled)
 
     def to_json(self) -> dict[str, object]:
         """Return the policy as a JSON object, which `from_json` reads.

@@ -76,7 +76,11 @@ class Course:
         """(rows, arrivals): the labels of the answered samples in order, then -1."""
         import numpy as np
 
-        return np.take_along_axis(self.labels, np.argsort(self.labels < 0, axis=1, kind="stable"), axis=1)
+        row, arrival = (self.labels >= 0).nonzero()
+        # One number of answers after the other in memory: rules compare whole columns.
+        answers = np.full(self.labels.shape, -1, dtype=self.labels.dtype, order="F")
+        answers[row, self.answered[row, arrival] - 1] = self.labels[row, arrival]
+        return answers
 
     def stops_after(self, stop: str) -> "Array":
         """Return (rows,): arrivals after which the rule of that name ends each problem; n where it never does."""
@@ -110,33 +114,35 @@ def _rank(course: Course, weights: "Array") -> Standing:
 
     rows, arrivals = course.labels.shape
     classes = int(course.labels.max(initial=0)) + 1
-    # A class's key orders by weight, then by its lowest index. One number for both, so that a tie is decided by the
-    # same comparison that decides the lead.
-    key = np.full((rows, classes), -1, dtype=np.int64)
-    total, lowest = np.zeros_like(key), np.full_like(key, _INDEXES - 1)
+    # Arrival by arrival, each in one piece of memory. No answer is a last class, which has no votes and never leads.
+    labels = np.ascontiguousarray(np.where(course.labels < 0, classes, course.labels).T)
+    votes = np.ascontiguousarray(np.where(course.labels < 0, 0, weights).T)
+    indexes = np.ascontiguousarray(course.indexes.T)
+    total = np.zeros(rows * (classes + 1), dtype=np.int64)
+    lowest = np.full_like(total, _INDEXES - 1)
     leader, best = np.full(rows, -1), np.full(rows, -1, dtype=np.int64)
-    second = np.zeros(rows, dtype=np.int64)
-    standings = np.zeros((3, rows, arrivals), dtype=np.int64)
-    row = np.arange(rows)
-    for arrival in range(arrivals):
-        label = course.labels[:, arrival]
-        # Only rows whose sample has an answer change; the others keep the standing of the arrival before.
-        at, of = row[label >= 0], label[label >= 0]
-        total[at, of] += weights[at, arrival]
-        lowest[at, of] = np.minimum(lowest[at, of], course.indexes[at, arrival])
-        key[at, of] = total[at, of] * _INDEXES + (_INDEXES - 1 - lowest[at, of])
+    first, second = np.zeros((2, rows), dtype=np.int64)
+    standings = np.empty((3, arrivals, rows), dtype=np.int64)
+    begins = np.arange(rows) * (classes + 1)
+    for arrival, label in enumerate(labels):
+        cell = begins + label
+        sums = total[cell] + votes[arrival]
+        low = np.minimum(lowest[cell], indexes[arrival])
+        total[cell], lowest[cell] = sums, low
+        # A class's key orders by weight, then by its lowest index. One number for both, so that a tie is decided by the
+        # same comparison that decides the lead.
+        key = np.where(label == classes, -1, sums * _INDEXES + (_INDEXES - 1 - low))
         # A vote only ever raises its own class's key. So the two best stay known by looking at that class alone, and
         # an arrival costs the same however many classes there are.
-        leads = leader[at] == of
-        overtakes = ~leads & (key[at, of] > best[at])
-        follows = ~leads & ~overtakes
+        leads = leader == label
+        overtakes = ~leads & (key > best)
         # The leader that is overtaken was ahead of all others, so it is the runner-up now.
-        second[at[overtakes]] = np.maximum(best[at[overtakes]], 0) // _INDEXES
-        second[at[follows]] = np.maximum(second[at[follows]], total[at[follows], of[follows]])
-        leader[at[overtakes]] = of[overtakes]
-        best[at] = np.maximum(best[at], key[at, of])
-        standings[:, :, arrival] = leader, np.maximum(best, 0) // _INDEXES, second
-    return Standing(leader=standings[0], first=standings[1], second=standings[2])
+        np.maximum(second, np.where(overtakes, first, np.where(leads, 0, sums)), out=second)
+        leader = np.where(overtakes, label, leader)
+        np.maximum(best, key, out=best)
+        np.maximum(first, sums, out=first)
+        standings[:, arrival] = leader, first, second
+    return Standing(leader=standings[0].T, first=standings[1].T, second=standings[2].T)
 
 
 Rule = Callable[[Course], "Array"]
@@ -294,7 +300,7 @@ def _count_agreeing(answers: "Array", *, of: int) -> "Array":
     """Return (rows, answers): how many of the latest `of` answers equal the newest, at each; 0 at an empty place."""
     import numpy as np
 
-    counts = np.zeros(answers.shape, dtype=np.int64)
+    counts = np.zeros(answers.shape, dtype=np.int16, order="F")
     for back in range(min(of, answers.shape[1])):
         counts[:, back:] += answers[:, back:] == answers[:, : answers.shape[1] - back]
     return np.where(answers >= 0, counts, 0)
@@ -305,7 +311,13 @@ def _votes(votes: int, course: Course) -> "Array":
 
 
 def _latest(votes: int, of: int, course: Course) -> "Array":
-    return course.move_to_arrivals(_count_agreeing(course.answers, of=of) >= votes)
+    return course.move_to_arrivals(_agree(votes, of, course))
+
+
+def _agree(votes: int, of: int, course: Course) -> "Array":
+    """Return (rows, answers): whether so many of the latest `of` answers are the newest one, at each."""
+    agree: Array = _count_agreeing(course.answers, of=of) >= votes
+    return agree
 
 
 def _aimo2(course: Course) -> "Array":
@@ -313,7 +325,7 @@ def _aimo2(course: Course) -> "Array":
 
     Source: imagination-research/aimo2, imagination_aimo2/local_eval_kaggle.py, `consistency_rules`.
     """
-    return _latest(4, 5, course) | _latest(5, 7, course) | _latest(6, 9, course)
+    return course.move_to_arrivals(_agree(4, 5, course) | _agree(5, 7, course) | _agree(6, 9, course))
 
 
 def _hopeless(distinct: int, of: int, course: Course) -> "Array":

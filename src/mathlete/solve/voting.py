@@ -25,7 +25,7 @@ a weight of 1/entropy.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from mathlete.errors import UserError, nearest
@@ -73,6 +73,8 @@ def weigher(kind: str, *, max_tokens: int) -> Weigh:
     """
     if kind not in VOTES:
         raise UserError("the vote must be a known one", value=repr(kind), cure=nearest(kind, [*VOTES]))
+    if kind == "majority":
+        return lambda sample: UNIT
     vote = VOTES[kind]
 
     def weigh(sample: Sample) -> int:
@@ -104,7 +106,12 @@ SCORED_VOTES = ("logprob", "tail")
 
 
 def count_votes(
-    samples: Iterable[Sample], *, weigh: Weigh = lambda sample: UNIT, settings: str = "", harvest: float = 0.0
+    samples: Iterable[Sample],
+    *,
+    weigh: Weigh = lambda sample: UNIT,
+    settings: str = "",
+    harvest: float = 0.0,
+    spelled: bool = False,
 ) -> list[Vote]:
     """Return the classes of equal answers, winner first; empty where no sample has an answer.
 
@@ -113,14 +120,16 @@ def count_votes(
         weigh: what a sample's vote weighs.
         settings: the conventions of the problem's answers.
         harvest: what a forced answer's vote weighs beside one that a sample gave by itself, 0 to 1; 0: it has none.
+        spelled: whether it is known that answers are equal only where they are written alike.
     """
     from mathlete.answers import label_classes
 
     voting = [one for one in samples if one.answer is not None or (harvest and one.is_harvested)]
     voting.sort(key=_index)
     answers = [one.read_as_finished().answer for one in voting]
-    members: dict[int, list[Sample]] = {}
-    for sample, label in zip(voting, label_classes(answers, settings), strict=True):
+    labels: Sequence[Hashable] = answers if spelled else label_classes(answers, settings)
+    members: dict[Hashable, list[Sample]] = {}
+    for sample, label in zip(voting, labels, strict=True):
         members.setdefault(label, []).append(sample)
     votes = [_class_of(group, weigh=weigh, harvest=harvest) for group in members.values()]
     return sorted(votes, key=lambda vote: (-vote.weight, min(vote.indexes + vote.harvested)))

@@ -39,7 +39,8 @@ def list_entries(runs: Sequence[EvalRun | TrainRun], *, trace_bytes: int) -> tup
 
 
 def _evaluation_entries(run: EvalRun) -> list[ReaderEntry]:
-    causes = {row.id: row.cause for row in run.find_losses()}
+    told = [row.losses for row in run.results.per_problem if row.losses] if run.results.facts else []
+    causes = {row.id: row.cause for row in told or run.find_losses()}
     return [_problem_entry(item, causes.get(item.problem.id)) for item in run.graded]
 
 
