@@ -1,17 +1,23 @@
 """What an evaluation costs beside the sampling, at 5,000 problems x 64 samples of 1 kB: python bench/evaluation.py.
 
-A made-up log is imported as a run (read, vote, grade, results), its report is written, and its samples are replayed
-under another policy, each in a process of its own: seconds, CPU seconds and the peak of memory of each.
+Three parts, each in a process of its own: the samples' votes and grades with results.json, as `eval` makes them at its
+end; `eval report`; `eval replay`. Of each the seconds, the CPU seconds and the peak of memory, and their sum.
+
+The run is the import of a made-up log. What that takes is told too and no part of the sum: it reads another tool's file
+and takes the answers out of its texts, which `eval` does as the samples come, and it votes, grades and reports itself.
 """
 
 import json
+import os
 import random
 import resource
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -34,7 +40,7 @@ class BenchSettings:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one command took."""
+    """What one command, or one part, took."""
 
     seconds: float
     cpu_seconds: float
@@ -80,28 +86,70 @@ def run(*words: str) -> Cost:
 
 def _wait(process: "subprocess.Popen[bytes]") -> tuple[int, int, int]:
     """Wait for a process; return (its id, exit status, peak of its resident memory in KiB)."""
-    import os
-
     pid, status, used = os.wait4(process.pid, 0)
     process.returncode = os.waitstatus_to_exitcode(status)
     return pid, process.returncode, used.ru_maxrss
 
 
-def main(settings: BenchSettings) -> dict[str, object]:
+def score(folder: Path) -> Cost:
+    """Vote, grade and write the results of a run's samples, as `eval` does once they are there; return what it took.
+
+    The peak of memory is that of the process, with the samples.
+
+    Raises:
+        UserError: the folder is not that of a finished run.
+    """
+    from mathlete.sampling import Sample
+    from mathlete.scoring import Results, grade
+    from mathlete.scoring.pool import read_recording
+    from mathlete.solve import Solution
+
+    problems, samples = read_recording(folder)
+    facts = Results.read(folder).facts
+    assert facts is not None  # the import has written them
+    of_problem: dict[str, list[Sample]] = {}
+    for sample in samples:
+        of_problem.setdefault(sample.problem_id, []).append(sample)
+    before, started = os.times(), time.perf_counter()
+
+    def solve() -> Iterator[Solution]:
+        for problem in problems:
+            drawn = of_problem[problem.id]
+            votes = facts.settings.policy.count_votes(drawn, settings=problem.answers)
+            answer = votes[0].answer if votes else None
+            yield Solution(problem_id=problem.id, answer=answer, votes=votes, samples=drawn, seconds=1.0)
+
     with TemporaryDirectory() as name:
+        Results.of(grade(problems, solve()), facts).write(Path(name), began=0.0)
+    after, seconds = os.times(), time.perf_counter() - started
+    cpu = after.user + after.system - before.user - before.system
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return Cost(round(seconds, 1), round(cpu, 1), round(peak / 2**20, 2))
+
+
+def main(settings: BenchSettings) -> dict[str, object]:
+    with TemporaryDirectory() as name, ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
         folder = Path(name)
         log, recorded = folder / "log.jsonl", str(folder / "run")
         with log.open("w") as out:
             out.writelines(write_log(settings))
         fields = ("problem_id", "statement", "gold", "text", "tokens", "seconds", "index")
         columns = [f"{field}={field}" for field in fields]
-        costs = {
-            "import": run("import", str(log), "--run", recorded, "--columns", *columns),
+        imported = run("import", str(log), "--run", recorded, "--columns", *columns)
+        parts = {
+            "grades and results": alone.submit(score, Path(recorded)).result(),
             "report": run("report", recorded, "--out", str(folder / "report.html")),
-            "replay": run("replay", recorded, "--out", str(folder / "replay.json")),
+            "replay": run("replay", recorded, "--out", str(folder / "replay")),
         }
+    whole = Cost(
+        round(sum(cost.seconds for cost in parts.values()), 1),
+        round(sum(cost.cpu_seconds for cost in parts.values()), 1),
+        max(cost.peak_gib for cost in parts.values()),
+    )
+    costs = {"import": imported, **parts, "sum": whole}
     for title, cost in costs.items():
-        print(f"{title}: {cost.seconds} s, {cost.cpu_seconds} CPU s, {cost.peak_gib} GiB")
+        also = " (no part of the sum)" if title == "import" else ""
+        print(f"{title}: {cost.seconds} s, {cost.cpu_seconds} CPU s, {cost.peak_gib} GiB{also}")
     return {title: asdict(cost) for title, cost in costs.items()}
 
 

@@ -13,7 +13,7 @@ from mathlete.errors import UserError
 from mathlete.problems import Problem
 from mathlete.replay import Grid, Submissions, Wall, replay_pool
 from mathlete.replay.outcomes import Outcome
-from mathlete.replay.questions import draw_question_sets
+from mathlete.replay.questions import draw_question_sets, find_lowest
 from mathlete.replay.simulation import Bank, draw_samples, replay_draws, simulate
 from mathlete.sampling.samples import Sample, SamplingConfig
 from mathlete.scoring import Pool, grade
@@ -141,6 +141,13 @@ def test_question_sets_without_replacement_hold_every_problem_once() -> None:
     assert sets.shape == (1500, 7)
     assert (np.sort(sets, axis=1) == np.arange(7)).all()
     assert np.bincount(sets[:, 0], minlength=7) / 1500 == pytest.approx([1 / 7] * 7, abs=0.04)
+
+
+@given(seed=st.integers(0, 999), problems=st.integers(1, 40), data=st.data())
+def test_the_lowest_values_are_those_of_a_whole_order(seed: int, problems: int, data: st.DataObject) -> None:
+    most = data.draw(st.integers(1, problems))
+    values = np.random.default_rng(seed).random((20, problems))
+    assert (find_lowest(values, most) == values.argsort(1)[:, :most]).all()
 
 
 def test_the_yardstick_against_itself_changes_and_saves_nothing() -> None:

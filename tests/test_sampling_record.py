@@ -12,7 +12,7 @@ from mathlete.jsonl import JsonLines
 from mathlete.problems import Problem
 from mathlete.replay.sampler import ReplaySampler
 from mathlete.sampling.record import SampleLog, read_samples
-from mathlete.sampling.samples import Sample, SamplingConfig
+from mathlete.sampling.samples import _SEEN, Sample, SamplingConfig
 from tests.conftest import dear
 
 PROBLEM = Problem(id="p", statement="1+1", gold="2")
@@ -142,3 +142,42 @@ def test_replay_under_a_smaller_cap_cuts_text_and_seconds() -> None:
 def test_replay_of_what_was_not_recorded_is_refused() -> None:
     with pytest.raises(UserError, match=r"problem p lacks it, got index 7"):
         replay_samples([sample(0)], [0, 7])
+
+
+FIELDS = {
+    "problem_id": ["p", 7, None],
+    "index": [0, 3, -1, 2**31, 2**31 + 1, 1.0, True],
+    "seed": [5, -5, 2**63, 1.5, None],
+    "text": ["t", None],
+    "answer": ["2", None, 2],
+    "tokens": [9, -1, 2**40],
+    "finish": ["stop", "clock", "fell over"],
+    "seconds": [1, 1.5, float("nan"), float("inf"), -0.5],
+    "logprob_mean": [-0.5, 0, None, float("nan"), 2.0**64, "-0.5"],
+    "logprob_tail": [-0.5, None, float("-inf")],
+    "in_thoughts": [True, False, 1],
+    "harvest": [None, {"text": "2}", "answer": "2", "tokens": 2, "finish": "boxed", "seconds": 0.5}, {}],
+    "of later": [1],
+}
+
+
+@given(
+    odd=st.dictionaries(st.sampled_from([*FIELDS]), st.integers(0, 7), max_size=3),
+    without=st.sets(st.sampled_from([*FIELDS]), max_size=3),
+)
+def test_a_row_is_read_as_if_none_like_it_had_been_read_before(odd: dict[str, int], without: set[str]) -> None:
+    plain = {name: values[0] for name, values in FIELDS.items() if name not in (*without, "of later")}
+    row = plain | {name: FIELDS[name][choice % len(FIELDS[name])] for name, choice in odd.items()}
+
+    def read(*earlier: dict[str, object]) -> object:
+        _SEEN.clear()
+        for one in (*earlier, row):
+            try:
+                told: object = vars(Sample.from_json(one, where="here"))
+            except UserError as error:
+                told = str(error)
+        return repr(told)
+
+    # A row of each type that a field may have, so that only values are left to look at.
+    alike = [plain | {name: value} for name in FIELDS if name in plain for value in FIELDS[name]]
+    assert read(*alike, row) == read()

@@ -59,6 +59,21 @@ def test_the_last_standing_is_the_count_whatever_the_arrival_order(answers: list
     assert standing.second[0, -1] == (votes[ranked[1]] if len(ranked) > 1 else 0)
 
 
+@given(rows=st.lists(st.lists(st.tuples(st.integers(-1, 3), st.integers(0, UNIT)), min_size=9, max_size=9), min_size=1))
+def test_each_standing_of_many_rows_is_that_of_the_arrivals_until_then(rows: list[list[tuple[int, int]]]) -> None:
+    both = np.array(rows)
+    indexes = np.tile(np.arange(9)[::-1], (len(rows), 1))
+    many = Course(labels=both[..., 0], weights=both[..., 1], indexes=indexes, n=9)
+    for row, arrivals in enumerate(rows):
+        for end in range(1, 10):
+            kinds, weights = zip(*arrivals[:end], strict=True)
+            alone = course([*kinds], weights=[*weights], indexes=[*range(8, 8 - end, -1)])
+            for name in ("leader", "first", "second"):
+                assert getattr(many.standing, name)[row, end - 1] == getattr(alone.standing, name)[0, -1]
+        answered = [kind for kind, _ in arrivals if kind >= 0]
+        assert many.answers[row].tolist() == answered + [-1] * (9 - len(answered))
+
+
 @given(
     answers=labels, rule=st.sampled_from(["beta95", "dirichlet95", "esc4", "votes4", "4of5", "aimo2", "hopeless4of5"])
 )
