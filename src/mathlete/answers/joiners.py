@@ -17,6 +17,9 @@ _JOINERS = {"and": "and", "or": "or", "&": "and", "or else": "or", "and also": "
 
 def split(tokens: list[Token], *separators: str) -> list[list[Token]]:
     """Return the parts between separators that stand outside all brackets."""
+    # Most answers have none, and each is looked at for a dozen.
+    if not any([token.text in separators for token in tokens]):
+        return [[*tokens]]
     parts: list[list[Token]] = [[]]
     depth = 0
     for token in tokens:
@@ -42,10 +45,12 @@ def mark_joiners(tokens: list[Token]) -> list[Token]:
     """Return the tokens with "join" tokens for the words between items and before a condition."""
     marked = []
     # A sign between two statements joins them, one between two names is an operation.
-    are_relations = all(any(one.text in SIGNS for one in part) for part in split(tokens, *_LOGIC))
+    has_logic = any(token.text in _LOGIC for token in tokens)
+    are_relations = has_logic and all(any(one.text in SIGNS for one in part) for part in split(tokens, *_LOGIC))
     for token in _split_units(_spell_products(tokens)):
-        joiner = _JOINERS.get(re.sub(r"\s+", " ", token.text.strip().casefold()))
-        if token.kind in ("text", "name", "word") and joiner is not None and token.text.strip() != "&":
+        is_word = token.kind in ("text", "name", "word")
+        joiner = _JOINERS.get(" ".join(token.text.casefold().split())) if is_word else None
+        if joiner is not None and token.text.strip() != "&":
             # "respectively" joins nothing: it is dropped.
             if joiner:
                 marked.append(Token("join", joiner))

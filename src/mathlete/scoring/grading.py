@@ -13,7 +13,7 @@ from mathlete.losses import Cause, ProblemLosses, asks_for_integer, find_cause
 from mathlete.metrics import pass_at_k
 from mathlete.organiser import BothJudged, Grade, choose_sent, judge_both, organisers_gold
 from mathlete.problems import Problem
-from mathlete.sampling import Sample
+from mathlete.sampling import Sample, pause_collection
 from mathlete.scoring.ballot import Ballot
 from mathlete.solve import Solution
 
@@ -140,6 +140,7 @@ class Graded:
         return self._majorities[k]
 
 
+@pause_collection()
 def grade(problems: Iterable[Problem], solutions: Iterable[Solution]) -> list[Graded]:
     """Return each problem's solution with its grades; both are in the same order."""
     return [grade_one(problem, solution) for problem, solution in zip(problems, solutions, strict=True)]

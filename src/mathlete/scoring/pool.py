@@ -14,7 +14,7 @@ from mathlete.organiser import Grade
 from mathlete.problems import Problem, read_problems
 from mathlete.reasoning import closes_unopened
 from mathlete.runs import read_json, verify_if_made
-from mathlete.sampling import Sample, read_samples
+from mathlete.sampling import Sample, pause_collection, read_samples
 from mathlete.scoring.grading import finish_times, judge
 from mathlete.scoring.known import find_grades, read_known
 from mathlete.scoring.results import ProblemResult
@@ -64,6 +64,7 @@ class Pool:
     """What was not recorded: `seconds`, `tokens`, `text`, `logprobs`. The samples' fields then hold nothing."""
 
     @classmethod
+    @pause_collection()
     def read(cls, folders: Sequence[Path]) -> Self:
         """Pool the samples of these run folders, each with its problems.jsonl and samples.jsonl.
 

@@ -11,7 +11,7 @@ from mathlete.errors import UserError
 from mathlete.losses import Losses, ProblemLosses
 from mathlete.organiser import ScorerResult, organisers_gold
 from mathlete.problems import Problem
-from mathlete.sampling import Sample
+from mathlete.sampling import Sample, pause_collection
 from mathlete.scoring.grading import Graded, grade_one
 from mathlete.scoring.inspect_log import write_inspect_log
 from mathlete.scoring.known import find_grades, is_own_checker
@@ -34,6 +34,7 @@ class EvalRun:
     """Empty where the run is unfinished."""
 
     @classmethod
+    @pause_collection()
     def read(cls, folder: Path) -> Self:
         """Read the run in a folder with problems.jsonl and samples.jsonl, and results.json where it is finished.
 

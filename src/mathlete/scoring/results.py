@@ -20,6 +20,7 @@ from mathlete.metrics import (
 )
 from mathlete.organiser import Grade
 from mathlete.runs import read_json, write_json
+from mathlete.sampling import pause_collection
 from mathlete.scoring.facts import RunFacts
 from mathlete.scoring.grading import Graded, finish_times
 from mathlete.scoring.harness import HARNESS, harness_results
@@ -161,8 +162,9 @@ class Results:
     """Answers that samples were made to give; None where the policy asks for none."""
 
     @classmethod
+    @pause_collection()
     def of(cls, graded: Sequence[Graded], facts: RunFacts | None) -> Self:
-        """Score a run."""
+        """Return the scores of a run."""
         votes = [(item.vote_share, item.verdict == "equal") for item in graded]
         per_problem = [ProblemResult.of(item, facts) for item in graded]
         policy = facts and facts.settings.policy

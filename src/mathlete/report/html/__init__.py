@@ -24,6 +24,7 @@ from mathlete.report.html.tables import (
 from mathlete.report.plots import write_plots
 from mathlete.report.training import TrainRun, is_train_run, read_train_run
 from mathlete.runs import PLOTS, REPORT, write_atomically
+from mathlete.sampling import pause_collection
 from mathlete.scoring import EvalRun
 
 __all__ = ["REPORT", "read_run", "write_report"]
@@ -62,6 +63,7 @@ def write_report(folders: Sequence[Path], *, out: Path) -> Path:
     return out
 
 
+@pause_collection()
 def page(runs: Sequence[EvalRun | TrainRun], *, charts: Sequence[dict[str, Any]]) -> str:
     """Return the text of the page of these runs."""
     # What is long, the samples' texts, comes packed in blocks, which the script unpacks where they are looked at.
