@@ -127,12 +127,11 @@ def write_imported(
     folder: Path, settings: ImportSettings, *, gates: GateOutcome | None = None, say: Callable[[str], None]
 ) -> dict[str, object]:
     """Read and join the logs into a folder; returns the step's figures."""
-    from mathlete.answers import checker_sha256
     from mathlete.corpus import load_suite
     from mathlete.logs import Writing, join_logs, parse_columns, read_log, read_own_run, write_joined
-    from mathlete.scoring import CHECKER
+    from mathlete.scoring import EvalRun
 
-    began, checker = time.time(), checker_sha256()
+    began, checker = time.time(), EvalRun.name_checker()
     columns = parse_columns(settings.columns)
     suite = load_suite(settings.problems, mirror=settings.mirror) if settings.problems else None
     with busy("logs read"):
@@ -161,7 +160,7 @@ def write_imported(
         "samples": len(joined.samples),
         "layouts": sorted({log.layout for log in logs}),
         "missing": joined.missing,
-        CHECKER: checker,
+        **checker,
     }
 
 

@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from mathlete.answers import checker_sha256
 from mathlete.command import busy, note_on_stop
 from mathlete.competitions import Competition
 from mathlete.corpus import Suite
@@ -20,7 +19,7 @@ from mathlete.jsonl import JsonLines
 from mathlete.problems import read_problems, write_problems
 from mathlete.runs import MANIFEST, REPORT, Leftovers, Step, run_step, sha256_json
 from mathlete.sampling import Sample
-from mathlete.scoring import CHECKER, EvalRun, Results, RunFacts, RunningScore, RunSettings, grade
+from mathlete.scoring import EvalRun, Results, RunFacts, RunningScore, RunSettings, grade
 from mathlete.solve import BudgetSettings, Policy
 
 PROBLEMS = "problems.jsonl"
@@ -146,7 +145,7 @@ def draw_and_score(
     folder: Path, evaluation: Evaluation, settings: RunSettings, *, say: Callable[[str], None]
 ) -> dict[str, object]:
     """Fill the run's folder: its problems, samples and scores. Returns the step's figures."""
-    began, problems, checker = time.time(), evaluation.suite.problems, checker_sha256()
+    began, problems, checker = time.time(), evaluation.suite.problems, EvalRun.name_checker()
 
     def forget_scores() -> None:
         for name in (*SCORES, SCORER):  # of fewer samples
@@ -173,5 +172,5 @@ def draw_and_score(
         "seconds": facts.seconds,
         "tokens_per_s": facts.tokens_per_s,
         "resumed_samples": facts.resumed_samples,
-        CHECKER: checker,
+        **checker,
     }

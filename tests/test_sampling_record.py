@@ -145,7 +145,7 @@ def test_replay_of_what_was_not_recorded_is_refused() -> None:
         replay_samples([sample(0)], [0, 7])
 
 
-FIELDS = {
+FIELDS: dict[str, list[object]] = {
     "problem_id": ["p", 7, None],
     "index": [0, 3, -1, 2**31, 2**31 + 1, 1.0, True],
     "seed": [5, -5, 2**63, 1.5, None],

@@ -7,15 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.answers import checker_sha256, label_classes
+from mathlete.answers import label_classes
 from mathlete.problems import Problem
 from mathlete.runs import read_json
 from mathlete.sampling.samples import Sample
-from mathlete.scoring import CHECKER, EvalRun, Pool, Results, known
+from mathlete.scoring import EvalRun, Pool, Results, known
 from mathlete.scoring.grading import judge
-from mathlete.scoring.known import find_grades, read_known
-from mathlete.scoring.pool import read_recording
-from mathlete.scoring.recording import verify_recording
+from mathlete.scoring.known import CHECKER, checker_sha256, find_grades, read_known
+from mathlete.scoring.pool import read_recording, verify_recording
 from tests.conftest import ROOT, CommandLine
 
 GOLDS = ("7", r"\frac{1}{2}", "0.5", r"\sqrt{8}", "x = 3", "(1, 2)", r"2\pi", "12 apples")
@@ -63,7 +62,9 @@ def test_a_run_and_a_pool_are_the_same_with_what_is_known_and_without(
 
 
 def test_the_manifest_names_the_checker(imported: Path) -> None:
-    assert read_json(imported / "manifest.json")["figures"][CHECKER] == checker_sha256()
+    figures = read_json(imported / "manifest.json")["figures"]
+    assert isinstance(figures, dict)
+    assert figures[CHECKER] == checker_sha256()
 
 
 @pytest.mark.parametrize("name", ["pocket", "qwen-coder-0.5b-gsm8k"])

@@ -1,5 +1,6 @@
 """JSON lines: files with one JSON value a line, read with line numbers, and appended to in whole lines only."""
 
+import gc
 import json
 import os
 import threading
@@ -48,6 +49,18 @@ def parse_json_lines(lines: Iterable[bytes], path: Path, *, on_bad: OnBad = stop
             on_bad(UserError(f"{where}: must be one line of JSON ({what})", cure=cure))
             continue
         yield where, value
+
+
+@contextmanager
+def pause_collection() -> Iterator[None]:
+    """Collect no garbage meanwhile: among hundreds of thousands of samples that all stay, each search is in vain."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 class JsonLines:

@@ -9,14 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
 
 from mathlete.text import agree, counted
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
 
 _Z95 = 1.959963984540054
 """97.5% point of the standard normal distribution."""

@@ -20,7 +20,6 @@ from mathlete.answers.check import check_file
 from mathlete.answers.comparison import compare
 from mathlete.answers.completions import read_answer
 from mathlete.answers.extraction import extract
-from mathlete.answers.fingerprint import checker_sha256
 from mathlete.answers.integers import read_integer
 from mathlete.answers.verdict import Verdict
 from mathlete.answers.voting import label_classes
@@ -29,7 +28,6 @@ __all__ = [
     "Answer",
     "Verdict",
     "check_file",
-    "checker_sha256",
     "compare",
     "extract",
     "label_classes",

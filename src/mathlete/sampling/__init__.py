@@ -19,7 +19,7 @@ True
 from mathlete.sampling.completion import CompletionReader, SampleBuilder, find_ending
 from mathlete.sampling.continuing import Continuing
 from mathlete.sampling.fence import last_program
-from mathlete.sampling.record import SampleLog, pause_collection, read_samples
+from mathlete.sampling.record import SampleLog, read_samples
 from mathlete.sampling.samples import Sample, Sampler, SamplingConfig
 
 __all__ = [
@@ -32,6 +32,5 @@ __all__ = [
     "SamplingConfig",
     "find_ending",
     "last_program",
-    "pause_collection",
     "read_samples",
 ]

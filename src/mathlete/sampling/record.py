@@ -1,17 +1,14 @@
 """Recorded samples: an append-only JSONL file that survives a kill at any moment."""
 
-import gc
 import json
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
 from mathlete.errors import UserError
 from mathlete.files import write_atomically
-from mathlete.jsonl import JsonLines, read_json_lines
+from mathlete.jsonl import JsonLines, pause_collection, read_json_lines
 from mathlete.locks import explain_moved
 from mathlete.sampling.harvest import CURE
 from mathlete.sampling.samples import Sample
@@ -40,18 +37,6 @@ def read_samples(path: Path) -> list[Sample]:
                 value = f"{sample.problem_id} #{sample.index} with another seed or text"
                 raise UserError(f"{where}: a sample stands only once", value=value, cure=CURE)
     return list(samples.values())
-
-
-@contextmanager
-def pause_collection() -> Iterator[None]:
-    """Collect no garbage meanwhile: among hundreds of thousands of samples that all stay, each search is in vain."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 class SampleLog:

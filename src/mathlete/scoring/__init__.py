@@ -22,14 +22,12 @@ two pools against each other, and the replay draws from one.
 from mathlete.scoring.comparison import compare_tuned
 from mathlete.scoring.facts import RunFacts, RunSettings
 from mathlete.scoring.grading import Graded, RunningScore, grade
-from mathlete.scoring.known import CHECKER
 from mathlete.scoring.pairing import compare_runs
 from mathlete.scoring.pool import Pool
 from mathlete.scoring.recording import EvalRun
 from mathlete.scoring.results import Results
 
 __all__ = [
-    "CHECKER",
     "EvalRun",
     "Graded",
     "Pool",

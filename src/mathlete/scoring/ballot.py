@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from random import Random
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from mathlete.scoring.pool import Array
 
 EXACT_SUBSETS = 2000
 """Subsets up to which maj@k is computed over all of them; beyond, over this many drawn with a fixed seed."""

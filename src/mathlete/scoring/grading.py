@@ -9,11 +9,12 @@ from typing import Any
 
 from mathlete.answers import compare
 from mathlete.competitions import Competition
+from mathlete.jsonl import pause_collection
 from mathlete.losses import Cause, ProblemLosses, asks_for_integer, find_cause
 from mathlete.metrics import pass_at_k
 from mathlete.organiser import BothJudged, Grade, choose_sent, judge_both, organisers_gold
 from mathlete.problems import Problem
-from mathlete.sampling import Sample, pause_collection
+from mathlete.sampling import Sample
 from mathlete.scoring.ballot import Ballot
 from mathlete.solve import Solution
 

@@ -1,10 +1,14 @@
 """What results.json says of the samples' classes and grades, so that the same checker compares nothing twice."""
 
+import hashlib
+import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
-from mathlete.answers import checker_sha256
+from mathlete import answers
 from mathlete.errors import UserError
 from mathlete.organiser import Grade
 from mathlete.problems import Problem
@@ -13,6 +17,19 @@ from mathlete.scoring.results import ProblemResult, Results
 
 CHECKER = "checker"
 """Key of a run's figures in its manifest: the checker that graded it, as `checker_sha256` knows it."""
+
+
+@cache
+def checker_sha256() -> str:
+    """Return the SHA-256 of the checker's code and of the versions of what it computes with.
+
+    Checkers with the same one come to the same verdicts, but for pairs that a worker has no time for.
+    """
+    versions = [platform.python_version(), *(version(package) for package in ("sympy", "mpmath"))]
+    digest = hashlib.sha256(repr(versions).encode())
+    for file in sorted(Path(answers.__file__).parent.glob("*.py")):
+        digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def is_own_checker(manifest: Mapping[str, object]) -> bool:

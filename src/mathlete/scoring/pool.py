@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.answers import label_classes, read_answer
 from mathlete.errors import UserError
+from mathlete.jsonl import pause_collection
 from mathlete.metrics import FinishOrder, finish_order
 from mathlete.organiser import Grade
 from mathlete.problems import Problem, read_problems
 from mathlete.reasoning import closes_unopened
 from mathlete.runs import read_json, verify_if_made
-from mathlete.sampling import Sample, pause_collection, read_samples
+from mathlete.sampling import Sample, read_samples
 from mathlete.scoring.grading import finish_times, judge
 from mathlete.scoring.known import find_grades, read_known
 from mathlete.scoring.results import ProblemResult
@@ -186,8 +187,9 @@ class Pool:
 
 def _read_pooled(problem: Problem, samples: list[Sample], known: ProblemResult | None) -> Recorded:
     if (told := find_grades(problem, samples, known)) is not None:
-        spellings = dict.fromkeys(one.answer for one in samples if one.answer is not None)
-        label = {None: -1, **{answer: number for number, answer in enumerate(spellings)}}
+        label: dict[str | None, int] = {None: -1}
+        for answer in dict.fromkeys(one.answer for one in samples if one.answer is not None):
+            label[answer] = len(label) - 1
         return Recorded(
             problem=problem,
             samples=samples,

@@ -8,13 +8,14 @@ from typing import Any, Self
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
+from mathlete.jsonl import pause_collection
 from mathlete.losses import Losses, ProblemLosses
 from mathlete.organiser import ScorerResult, organisers_gold
 from mathlete.problems import Problem
-from mathlete.sampling import Sample, pause_collection
+from mathlete.sampling import Sample
 from mathlete.scoring.grading import Graded, grade_one
 from mathlete.scoring.inspect_log import write_inspect_log
-from mathlete.scoring.known import find_grades, is_own_checker
+from mathlete.scoring.known import CHECKER, checker_sha256, find_grades, is_own_checker
 from mathlete.scoring.pool import Pool, Recorded, read_recording, verify_recording
 from mathlete.scoring.results import RESULTS, ProblemResult, Results, classify_problem
 from mathlete.solve import Ended, Policy, Solution
@@ -60,6 +61,11 @@ class EvalRun:
             results=finished or Results.of(graded, None),
             manifest=manifest,
         )
+
+    @staticmethod
+    def name_checker() -> dict[str, str]:
+        """Return what the figures of a manifest say of the checker that grades a run now."""
+        return {CHECKER: checker_sha256()}
 
     @property
     def missing(self) -> tuple[str, ...]:

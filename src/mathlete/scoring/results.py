@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
+from mathlete.jsonl import pause_collection
 from mathlete.losses import Losses, ProblemLosses
 from mathlete.metrics import (
     INFORMATIVE,
@@ -20,7 +21,6 @@ from mathlete.metrics import (
 )
 from mathlete.organiser import Grade
 from mathlete.runs import read_json, write_json
-from mathlete.sampling import pause_collection
 from mathlete.scoring.facts import RunFacts
 from mathlete.scoring.grading import Graded, finish_times
 from mathlete.scoring.harness import HARNESS, harness_results

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
+from mathlete.jsonl import pause_collection
 from mathlete.report.charts import build_charts
 from mathlete.report.html.entries import list_entries
 from mathlete.report.html.headline import make_cards, make_matrix
@@ -24,7 +25,6 @@ from mathlete.report.html.tables import (
 from mathlete.report.plots import write_plots
 from mathlete.report.training import TrainRun, is_train_run, read_train_run
 from mathlete.runs import PLOTS, REPORT, write_atomically
-from mathlete.sampling import pause_collection
 from mathlete.scoring import EvalRun
 
 __all__ = ["REPORT", "read_run", "write_report"]
