@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import numpy as np
 
-    from mathlete.scoring.pool import Array
+    from mathlete.replay.simulation import Array
 
 _FEW = 4
 """Problems for each question from which it pays to find the first questions before they are put in order."""

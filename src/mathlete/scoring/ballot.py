@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
 from random import Random
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from mathlete.scoring.pool import Array
+    import numpy as np
+
+    Array = np.ndarray[Any, np.dtype[Any]]
 
 EXACT_SUBSETS = 2000
 """Subsets up to which maj@k is computed over all of them; beyond, over this many drawn with a fixed seed."""
