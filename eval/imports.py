@@ -13,8 +13,9 @@ from eval.judged import require_finished, require_runs
 from eval.run import SCORES, write_run_report
 from mathlete.command import Command, busy, console
 from mathlete.errors import UserError, require
+from mathlete.folders import STARTED
 from mathlete.gates import GateOutcome
-from mathlete.runs import MANIFEST, REPORT, STARTED, Leftovers, run_step
+from mathlete.runs import MANIFEST, REPORT, Leftovers, run_step
 from mathlete.text import counted
 
 _SUMMARY = ("suite", "model", "n", "problems", "samples", "right", "pass_at_1", "pass_at_1_se", "k", "maj_at_k",
