@@ -319,7 +319,7 @@ def test_one_row_that_is_not_what_is_served_is_told_everywhere(workdir: Path, tr
     )
     assert done.result["drops"] == {"parity: completion": 1}
     assert done.result["parity"] == {"rows": 9, "mismatches": 1, "first": first}
-    assert f"not what is served, and left out: 1 rows; the first, {first}" in done.stderr
+    assert f"not what is served, and left out: 1 row; the first, {first}" in done.stderr
     (dropped,) = RowFiles(Path("r/data")).read_dropped()
     assert f"9: {dropped.difference}" == first
     assert first in Path("r/data/README.md").read_text()

@@ -297,7 +297,7 @@ def test_a_gold_that_is_no_answer_of_the_competition_is_left_out() -> None:
     assert organisers_gold("1/2", rules=AIMO_3) is None
     assert organisers_gold("1/2", rules=NEMOTRON) == "1/2"
     result = ScorerResult(competition="aimo-3", judged=[], left_out=["p"])
-    assert [*result.describe()] == ["left out: 1 problems whose gold is no answer of aimo-3: p"]
+    assert [*result.describe()] == ["left out: 1 problem whose gold is no answer of aimo-3: p"]
 
 
 def test_what_a_model_wrote_is_shown_on_one_line() -> None:

@@ -116,7 +116,7 @@ def test_a_hosted_model_answers_a_competition_s_table(
     assert result["without_answer"] == {"c": "no answer that the rules take", "d": "no sample has an answer"}
     # 900 is right, and out of the cup's range.
     assert (result["scored"], result["right"], result["scorer"]["points"], result["passed"]) == (4, 3, 2, True)
-    assert "left out: 1 problems whose gold is no answer of cup: c" in done.stderr
+    assert "left out: 1 problem whose gold is no answer of cup: c" in done.stderr
     assert "2 got the fallback 3, which is no answer: c (no answer that the rules take), d (no sample" in done.stderr
     assert "integers from 0 to 99, without an answer 3; no clock" in done.stderr
     assert "q.csv: read row, text; not read: answer" in done.stderr

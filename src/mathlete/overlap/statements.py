@@ -78,7 +78,7 @@ class Statement:
 
 
 def is_stated_in(statement: str, text: str) -> bool:
-    """Return whether a text states a problem as a statement does: one stands in the other, or nearly so.
+    r"""Return whether a text states a problem as a statement does: one stands in the other, or nearly so.
 
     It is told by the shorter one's runs of three tokens, of which the other must have four fifths, and all its numbers.
 
