@@ -1,7 +1,6 @@
 """`--vllm.extra` and the room in vLLM: each argument is classed, what is offered is held, both doors count the same."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,10 @@ from mathlete.solve import Policy
 from mathlete.submission import checks, vllm_extra, vllm_fit
 from mathlete.submission.build import Build
 from mathlete.submission.engine_choice import choose_engine
-from mathlete.submission.metadata import KERNEL_FILE
-from mathlete.submission.refusal import Refusal
 from mathlete.submission.serving import check_serving
 from mathlete.submission.vllm_memory import find_crowding
-from tests.conftest import ROOT, CommandLine
+from tests.conftest import ROOT
+from tests.test_submit_slugs import write_metadata
 
 QWEN: dict[str, object] = {
     **{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "torch_dtype": "bfloat16"},
@@ -313,7 +311,7 @@ def test_build_and_preflight_count_the_same_room(
     assert bool(refused) == bool(says)
     with (build.model / "model.safetensors").open("wb") as file:
         file.truncate(int(gib * 2**30))
-    write(build.kaggle, machine_shape=machine)
+    write_metadata(build.kaggle, machine_shape=machine)
     policy = Policy(sampling=SamplingConfig(max_tokens=256))
     config = replace(build.config, engine="vllm", vllm=vllm, policy=policy)
     found = [one for one in checks._sizes(replace(build, config=config)) if "private quota" not in one.rule]
@@ -354,57 +352,3 @@ def test_how_weights_are_stored_may_stand_in_the_part_for_texts(tmp_path: Path) 
     model: dict[str, object] = {"architectures": ["Gemma3ForConditionalGeneration"], "text_config": inner}
     assert Shape.read_quantization(model) == {**STORED["gptq"], "bits": 5}
     assert "got 5-bit gptq" in refuse(tmp_path, model=model, vllm=VllmSettings())
-
-
-def write(folder: Path, **changes: object) -> None:
-    file = folder / KERNEL_FILE
-    file.write_text(json.dumps({**json.loads(file.read_text()), **changes}))
-
-
-OWN: list[tuple[tuple[str, ...], str]] = [
-    (("--names.vllm", "mathlete-submission"), "must have slugs of their own, got mathlete-submission, 2 times"),
-    (("--names.vllm", "mathlete-model"), "must have slugs of their own, got mathlete-model, 2 times"),
-    (("--names.vllm", "ab"), "vllm/kernel-metadata.json: id must have a slug of at least five characters"),
-    (("--names.vllm", "My Wheels"), "must be owner/slug"),
-    (("--names.wheels", "mathlete-submission"), "must have slugs of their own"),
-    (("--names.model", "mathlete-wheels"), "must have slugs of their own"),
-    (("--names.wheels", "Wheels!"), "small letters"),
-    (("--vllm-wheels", "runs/vw", "--names.vllm", "mathlete-wheels"), "got mathlete-wheels, 2 times: dataset_sources"),
-    (("--vllm-wheels", "runs/vw", "--names.vllm", "vllms"), "dataset_sources must have a slug of 6 to 50 characters"),
-    (("--vllm-wheels", "runs/vw"), ""),
-]
-
-
-@pytest.mark.parametrize(("words", "says"), OWN)
-def test_all_parts_of_a_build_have_slugs_that_kaggle_takes_and_each_its_own(
-    built_wheels: Path, submit: CommandLine, words: tuple[str, ...], says: str
-) -> None:
-    Path("runs/vw").mkdir()
-    Path("runs/vw/vllm.lock").write_bytes((ROOT / "data/vllm.lock").read_bytes())
-    done = submit("build", "--names.owner", "alice", "--engine", "vllm", *words)
-    assert says in done.stderr.replace("\n", " ")
-    assert done.code == (2 if says else 0)
-
-
-def test_preflight_looks_at_the_notebook_that_downloads_too(built_wheels: Path, submit: CommandLine) -> None:
-    assert submit("build", "--names.owner", "alice", "--engine", "vllm").code == 0
-    build = Build.load(Path("runs/submit"))
-    look: Callable[[], list[Refusal]] = lambda: [*checks._vllm(build)]  # noqa: E731
-    assert look() == []
-    for changes, says in (
-        ({"id": "alice/ab", "title": "ab"}, "at least five characters"),
-        ({"id": "alice/others", "title": "others"}, "id must be the build's, alice/mathlete-vllm"),
-        ({"enable_internet": False}, "enable_internet must be true"),
-        ({"is_private": False}, "is_private must be true"),
-    ):
-        before = (build.downloads / KERNEL_FILE).read_text()
-        write(build.downloads, **changes)
-        assert any(f"vllm/{KERNEL_FILE}" in one.rule and says in one.rule for one in look()), says
-        (build.downloads / KERNEL_FILE).write_text(before)
-    (build.downloads / KERNEL_FILE).unlink()
-    assert "the folder needs" in look()[0].rule
-
-
-def test_wheels_that_vllms_folder_cannot_hold_are_refused(submit: CommandLine, workdir: Path) -> None:
-    done = submit("wheels", "--engine", "vllm", "--need", "einops>=0.8")
-    assert "--need is for the notebook's own wheels, got einops>=0.8" in str(done.refusal)

@@ -87,6 +87,7 @@ class NamedColumns:
         """
         if not self._columns or not entries:
             return [*entries]
+        # A cure names the columns of the first row: a table has the same in all.
         self._known = self._known or [*map(str, row)]
         cells = {name: dig(row, column) for name, column in self._columns.items()}
         self._present.update(name for name in cells if cells[name] is not None or self._columns[name] in row)
@@ -101,6 +102,7 @@ class NamedColumns:
                 cure="mend the row, or name another column",
             )
         count = len(next(iter(lists.values())))
+        # A cell that is no list is true of all samples of its row.
         members = [{**cells, **{name: cell[number] for name, cell in lists.items()}} for number in range(count)]
         if own:
             return [self._with_cells(entry, one) for entry, one in zip(entries, members, strict=True)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
@@ -25,9 +25,7 @@ from mathlete.solve import Policy
 from mathlete.text import counted
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from mathlete.replay.simulation import Array
 
 _VOTES_NEED = {"logprob": "logprobs", "tail": "logprobs", "length": "tokens", "strength": "text"}
 """{vote: what it weighs a sample by}."""

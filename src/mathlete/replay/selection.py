@@ -24,10 +24,9 @@ from mathlete.replay.simulation import Bank, Simulated, Wall, simulate
 from mathlete.text import agree, counted
 
 if TYPE_CHECKING:
-    import numpy as np
     from rich.table import Table
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from mathlete.replay.simulation import Array
 
 CERTAIN = 0.9
 """Probability of the right sign from which it counts as known."""

@@ -22,9 +22,7 @@ from mathlete.scoring.results import ProblemResult
 from mathlete.shipped import name_recording
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    Array = np.ndarray[Any, np.dtype[Any]]
+    from mathlete.scoring.ballot import Array
 
 _FIXED = ("model_sha", "prompt_sha")
 """What pooled runs must have in common, as far as their results.json say."""
