@@ -2,11 +2,11 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mathlete.errors import UserError
-from mathlete.logs.entries import Entry, Log
+from mathlete.logs.entries import Entry, Log, find_numbered
 from mathlete.text import agree, counted
 
 _Part = tuple[int, int]
@@ -26,19 +26,23 @@ class Placed:
     """In place of a seed, of what is known of the sample in its file: so the same one is known when it comes again."""
 
 
+_Counted = tuple[int, Placed, int]
+"""(place, entry, how often its log had the entry's name before)."""
+
+
 def take_once(placed: Sequence[Placed]) -> list[Placed]:
     """Return each sample once.
 
-    A sample is known by the tool's own name for it, else by its seconds, which no two samples share. Where a log has
+    A sample is known by the tool's own name for it, else by its seconds where these tell samples apart. Where a log has
     neither, a part repeats earlier ones if all that it says of their problems is equal: two samples of one text may
-    well be two samples.
+    well be two samples. A repeat that counts does less harm than a sample that is lost.
 
     Raises:
         UserError: one name stands for two contents.
     """
-    parts = _find_parts(placed)
+    parts, timed = _find_parts(placed)
     named: dict[tuple[str, str], Placed] = {}
-    timed: dict[tuple[str, tuple[object, ...]], _Part] = {}
+    first: dict[tuple[str, tuple[object, ...]], _Part] = {}
     repeated = _find_repeated(placed, parts)
 
     def is_new(one: Placed, part: _Part) -> bool:
@@ -46,8 +50,8 @@ def take_once(placed: Sequence[Placed]) -> list[Placed]:
         if entry.uid:
             return _is_first(one, named.setdefault((one.problem_id, entry.uid), one))
         # Within one part equal times are chance.
-        if entry.seconds is not None:
-            return timed.setdefault((one.problem_id, entry.content), part) == part
+        if one.problem_id in timed and entry.seconds is not None:
+            return first.setdefault((one.problem_id, entry.content), part) == part
         return one.problem_id not in repeated[part]
 
     return [one for one, part in zip(placed, parts, strict=True) if is_new(one, part)]
@@ -81,9 +85,9 @@ def describe_alike(logs: Sequence[Log], kept: Iterable[Placed]) -> list[str]:
     """Return a sentence for each log with texts that stand in it more than once, and nothing says of which samples."""
     seen, alike = set[tuple[object, ...]](), Counter[int]()
     for one in kept:
-        if one.entry.text is None or one.entry.uid or one.entry.index is not None:
+        if one.entry.text is None or one.entry.uid:
             continue
-        key = (one.log, one.problem_id, one.entry.content)
+        key = (one.log, one.problem_id, _find_number(one), one.entry.content)
         alike[one.log] += key in seen
         seen.add(key)
     return [
@@ -94,27 +98,75 @@ def describe_alike(logs: Sequence[Log], kept: Iterable[Placed]) -> list[str]:
     ]
 
 
-def _find_parts(placed: Sequence[Placed]) -> list[_Part]:
-    """Return which part of its log each entry is of.
+def _find_number(one: Placed) -> int | str | None:
+    """Return the number of a sample among those of its problem: its own, or that of its request; None without one."""
+    name = one.entry.problem_id or ""
+    if one.entry.index is None and find_numbered(name) == one.problem_id:
+        return name
+    return one.entry.index
 
-    The same number of a sample again, or the same text in the same time, begins another part. In a log whose times are
-    rounded to a hundredth or more they may be equal by chance.
+
+def _find_parts(placed: Sequence[Placed]) -> tuple[list[_Part], set[str]]:
+    """Return which part of its log each entry is of, and the problems of which a log's times tell samples apart.
+
+    The same number of a sample again, or the same text in the same time, begins another part. Rounded times may be
+    equal by chance, and those of a batch are shared out among its samples.
     """
     exact = {one.log for one in placed if (seconds := one.entry.seconds) is not None and round(seconds, 2) != seconds}
-    times = Counter[tuple[object, ...]]()
-    parts = []
-    for one in placed:
-        entry = one.entry
-        name: tuple[object, ...] | None = None
-        has_text, has_time = entry.text is not None, entry.seconds is not None
-        if entry.index is not None and (has_text or has_time):
-            name = (entry.index,)
-        elif has_text and has_time and one.log in exact:
-            name = entry.content
-        key = (one.log, one.problem_id, name)
-        parts.append((one.log, times[key] if name is not None and not entry.uid else 0))
-        times[key] += 1
-    return parts
+    again = Counter[tuple[object, ...]]()
+    of_log: defaultdict[int, list[_Counted]] = defaultdict(list)
+    of_problem: defaultdict[tuple[int, str], list[_Counted]] = defaultdict(list)
+    for place, one in enumerate(placed):
+        if not one.entry.uid and (name := _name_sample(one, is_exact=one.log in exact)) is not None:
+            member = (place, one, again[one.log, one.problem_id, name])
+            again[one.log, one.problem_id, name] += 1
+            of_log[one.log].append(member)
+            of_problem[one.log, one.problem_id].append(member)
+    # A file with one sample of each problem has nothing but all its times.
+    whole = {log for log in exact if _tell(of_log[log], _find_seconds) and _has_own_times(of_log[log])}
+    parts, timed = [(one.log, 0) for one in placed], set[str]()
+    for (log, problem_id), members in of_problem.items():
+        is_timed = log in whole or (log in exact and _tell(members, _find_seconds))
+        timed |= {problem_id} if is_timed else set()
+        if is_timed or _tell(members, _find_number):
+            for place, _, part in members:
+                parts[place] = (log, part)
+    return parts, timed
+
+
+def _name_sample(one: Placed, *, is_exact: bool) -> object:
+    """Return what may tell a sample of a problem from others: its number, else its text with its time; None where there
+    is neither."""
+    entry, number = one.entry, _find_number(one)
+    has_text, has_time = entry.text is not None, entry.seconds is not None
+    if number is not None and (has_text or has_time):
+        return number
+    return entry.content if has_text and has_time and is_exact else None
+
+
+def _find_seconds(one: Placed) -> float | None:
+    return one.entry.seconds
+
+
+def _tell(members: Sequence[_Counted], mark: Callable[[Placed], object]) -> bool:
+    """Return whether marks tell samples apart: most of a part are distinct, and a part stands behind the one before.
+
+    Those of a batch are alike, or stand side by side.
+    """
+    of_part: defaultdict[int, list[object]] = defaultdict(list)
+    for _, one, part in members:
+        of_part[part].append(mark(one))
+    parts = [part for _, _, part in members]
+    return parts == sorted(parts) and all(len({*own}) > max(1, len(own) // 2) for own in of_part.values())
+
+
+def _has_own_times(members: Sequence[_Counted]) -> bool:
+    """Return whether no time of a problem has two contents."""
+    of_time: dict[tuple[object, ...], object] = {}
+    return all(
+        of_time.setdefault((one.problem_id, one.entry.seconds), one.entry.content) == one.entry.content
+        for _, one, _ in members
+    )
 
 
 def _find_repeated(placed: Sequence[Placed], parts: Sequence[_Part]) -> dict[_Part, set[str]]:
