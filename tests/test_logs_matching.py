@@ -47,11 +47,22 @@ def inside(workdir: Path) -> None:
         ({"problem_id": "1", "statement": "sha256:0123456789abcdef"}, "4"),
         # A gold answer that was corrected since is no other problem.
         ({"problem_id": "2", "statement": "What is (2 + 3) * 4?", "gold": "24"}, "2"),
+        ({"problem_id": "1", "statement": "Find $\\frac{6}{2}+1$.", "gold": "9"}, "1"),
+        ({"problem_id": "1", "statement": "Find $\\frac{6}{2}+1$. (A) 3 (B) 4 (C) 5", "gold": "B"}, "1"),
+        # Of two statements that are alike the gold answer tells.
+        ({"problem_id": "2", "statement": "What is 2 + 3 * 4?", "gold": "14"}, "3"),
+        ({"problem_id": "9", "statement": "What is 2 + 3 * 4?", "gold": "20"}, "2"),
+        ({"problem_id": "2", "statement": "What is 2 + 3 * 4?", "gold": "99"}, "2"),
+        # What stands in a statement's place, in the log or in the suite, says nothing where it is no other's.
+        ({"problem_id": "2", "statement": "(not in the log)", "gold": "20"}, "2"),
+        ({"problem_id": "2", "statement": "sha256:fedcba9876543210", "gold": "20"}, "2"),
+        ({"problem_id": "2", "statement": "sha256:fedcba9876543210", "gold": "14"}, "the gold of 2 is another one"),
+        ({"problem_id": "4", "statement": "What is 3 + 4?", "gold": "7"}, "4"),
+        ({"problem_id": "4", "statement": "What is 3 + 4?", "gold": "8"}, "the gold of 4 is another one in own"),
         # Something else has the id.
         ({"problem_id": "2", "statement": "What is 7 + 7?"}, "the statement of 2 is another one in own"),
         ({"problem_id": "2-7", "statement": "What is 7 + 7?"}, "the statement of 2 is another one in own"),
         ({"problem_id": "2", "gold": "14"}, "the gold of 2 is another one in own, got '14' and '20'"),
-        ({"problem_id": "1", "statement": "Find $\\frac{6}{2}+1$.", "gold": "9"}, "the gold of 1 is another one"),
         # Two problems differ in nothing but their brackets.
         ({"problem_id": "9", "statement": "What is 2 + 3 * 4?"}, "must be of a problem of own, by its id or its sta"),
         ({"problem_id": "9"}, "must be of a problem of own, by its id or its statement, got 9"),
@@ -73,6 +84,27 @@ def test_an_instruction_around_a_problem_is_told_from_other_numbers_in_it() -> N
     assert is_stated_in(statement, f"Think step by step.\n\n{statement} Put your answer in \\boxed{{}}.")
     assert not is_stated_in("A train travels 60 km in 2 hours.", "A train travels 80 km in 2 hours.")
     assert not is_stated_in(statement, "")
+
+
+@pytest.mark.parametrize(
+    ("short", "other"),
+    [
+        ("Find $x$.", "Find $y$."),
+        (r"$\phi(1200)$", r"$\phi(1300)$"),
+        ("8!", "9!"),
+        ("求60的正约数个数。", "求80的正约数个数。"),
+        ("設x為正整數，求x的最小值", "設x為正整數，求x的最大值"),
+        ("方程式を解け。", "不等式を解け。"),
+    ],
+)
+def test_a_short_statement_is_found_in_a_prompt(short: str, other: str) -> None:
+    for prompt in (
+        "{}\nPlease reason step by step, and put your final answer within \\boxed{{}}.",
+        "请解答{}并说明理由。",
+    ):
+        for text in (short, short.rstrip("。")):
+            assert is_stated_in(short, prompt.format(text))
+        assert not is_stated_in(other, prompt.format(short))
 
 
 def numbered_suite(shift: int) -> str:
@@ -114,6 +146,26 @@ def test_a_run_of_this_project_is_held_against_the_suite_by_its_statements() -> 
         others = [{"id": name, "statement": f"What is {name}?", "gold": "5"} for name in ids]
         with pytest.raises(UserError, match="equal ids must be equal problems"):
             imported(f"other{len(words)}", folder, "--problems", write_lines("others.jsonl", others))
+
+
+def test_a_recording_without_statements_is_scored_by_ids_and_golds() -> None:
+    rows = [{"id": one["id"], "gold": one["gold"], "text": "\\boxed{14}"} for one in SUMS["problems"]]
+    columns = ("--columns", "problem_id=id", "gold=gold", "text=text")
+    imported("bare", write_lines("t.jsonl", rows), *columns)
+    imported("hidden", "bare", "--no-texts")
+    imported(
+        "typeset", write_lines("s.jsonl", [{**row, "statement": f"Find ${row['id']}$."} for row in rows]), *columns
+    )
+    imported("typeset-hidden", "typeset", "--no-texts")
+    suite = write_lines("sums.jsonl", SUMS["problems"])
+    for name in ("bare", "hidden", "typeset-hidden"):
+        imported(f"{name}-scored", name, "--problems", suite)
+        assert json.loads(Path(f"{name}-scored/results.json").read_text())["right"] == sum(
+            one["gold"] == "14" for one in SUMS["problems"]
+        )
+        statements = {one["id"]: one["statement"] for one in SUMS["problems"]}
+        for line in Path(f"{name}-scored/problems.jsonl").read_text().splitlines():
+            assert json.loads(line)["statement"] == statements[json.loads(line)["id"]]
 
 
 SEEDED = [

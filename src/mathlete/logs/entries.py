@@ -10,7 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.logs.finishes import Finish
+from mathlete.logs.finishes import Finish, as_finish
 from mathlete.lost import Lost, finite_logprob
 from mathlete.problems import Problem
 from mathlete.reasoning import THINK, ends_in_opening
@@ -21,6 +21,8 @@ LogRow = Mapping[str, Any]
 """A row of a log: its cells by column."""
 IMPORTED = "imported"
 """The engine of a run that is made of other tools' logs."""
+NO_STATEMENT = "(not in the log)"
+"""Stands for a problem's statement where a log has none."""
 STATEMENTS = ("statement", "problem", "question", "query", "Question", "Problem", "prompt")
 """Columns that hold a problem's statement, in the order in which they are tried."""
 _LIMITS: dict[str, Callable[[float], bool]] = {
@@ -233,7 +235,9 @@ def as_logprob(value: object) -> float | None:
 
 def describe_unread_ends(path: Path, entries: Sequence[Entry]) -> list[str]:
     """Return a sentence on the tool's words for why a sample ended that are not known; none where all are."""
-    unread = [entry for entry in entries if entry.finish is None and (entry.ended or "unknown").strip() != "unknown"]
+    # A column that is named for it may be empty beside a word that is known.
+    unknown = [one for one in entries if one.finish is None and as_finish(one.ended) is None]
+    unread = [one for one in unknown if (one.ended or "unknown").strip() != "unknown"]
     if not unread:
         return []
     first = f"{unread[0].ended!r:.40} in {unread[0].where}"

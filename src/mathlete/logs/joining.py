@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from mathlete.answers import read_answer
 from mathlete.corpus import Suite
 from mathlete.errors import UserError
-from mathlete.logs.entries import Entry, Log, name_problem
+from mathlete.logs.entries import NO_STATEMENT, Entry, Log, name_problem
 from mathlete.logs.matching import describe_golds, make_finder
 from mathlete.logs.repeats import Placed, describe_alike, number_of, number_samples, take_once
 from mathlete.logs.thoughts import Reading, Told, find_opening, read_cut
@@ -17,7 +17,6 @@ from mathlete.sampling import Sample
 from mathlete.scoring import RunFacts
 from mathlete.text import agree, counted
 
-NO_STATEMENT = "(not in the log)"
 SETTINGS = ("temperature", "top_p", "max_tokens")
 _FIELDS: dict[str, Callable[[Entry], object]] = {
     "text": lambda entry: entry.text,

@@ -11,7 +11,7 @@ from functools import lru_cache
 from mathlete.answers import compare
 from mathlete.corpus import Suite
 from mathlete.errors import UserError
-from mathlete.logs.entries import Entry, find_numbered
+from mathlete.logs.entries import NO_STATEMENT, Entry, find_numbered
 from mathlete.overlap import hash_statement, is_stated_in
 from mathlete.problems import Problem
 from mathlete.text import counted
@@ -23,7 +23,8 @@ def make_finder(suite: Suite) -> Callable[[Entry], Problem]:
     """Return a function that finds an entry's problem in a suite.
 
     A statement that the suite has word for word decides; then an id, or an id with a number behind it, that nothing
-    contradicts; then a statement that differs in its typesetting alone. Where none fits, the function raises UserError.
+    contradicts; then a statement that differs in its typesetting alone. Of two such statements the gold answer tells
+    whose it is. Where none fits, the function raises UserError.
     """
     by_id = {problem.id: problem for problem in suite.problems}
     # Recordings without texts have a hash of the statement in its place.
@@ -36,9 +37,11 @@ def make_finder(suite: Suite) -> Callable[[Entry], Problem]:
         named = by_id.get(name) or by_id.get(find_numbered(name) or "")
         if same := written.get(statement):
             return named if named in same else same[-1]
-        if named and _fits(named, entry):
+        found = typeset.get(key_of(statement), []) if statement else []
+        if len(found) > 1:
+            found = [one for one in found if not _is_other_gold(entry.gold, one)]
+        if named and _fits(named, entry) and (named in found or len(found) != 1):
             return named
-        found = [one for one in typeset.get(key_of(statement), ()) if _fits(one, entry)] if statement else []
         if len(found) == 1:
             return found[0]
         raise _explain(suite, entry, named)
@@ -69,11 +72,20 @@ def _is_stated(problem: Problem, statement: str) -> bool:
     return is_stated_in(problem.statement, statement)
 
 
+def _is_hidden(statement: str) -> bool:
+    """Return whether something stands in a statement's place: one that no hash is equal to says nothing."""
+    return statement == NO_STATEMENT or statement.startswith("sha256:")
+
+
+def _has_both(problem: Problem, entry: Entry) -> bool:
+    return bool(entry.statement) and not _is_hidden(entry.statement or "") and not _is_hidden(problem.statement)
+
+
 def _fits(problem: Problem, entry: Entry) -> bool:
-    """Return whether the log contradicts neither the statement, as far as it has one, nor the gold answer."""
-    return not (entry.statement and not _is_stated(problem, entry.statement)) and not _is_other_gold(
-        entry.gold, problem
-    )
+    """Return whether the log does not contradict the statement, or, where one of the two has none, the gold answer."""
+    if _has_both(problem, entry):
+        return _is_stated(problem, entry.statement or "")
+    return not _is_other_gold(entry.gold, problem)
 
 
 def _index(suite: Suite, keys: Callable[[Problem], tuple[str, ...]]) -> dict[str, list[Problem]]:
@@ -92,7 +104,7 @@ def _explain(suite: Suite, entry: Entry, named: Problem | None) -> UserError:
             value=entry.problem_id or (entry.statement or "")[:60] or "no id and no statement",
             cure=_CURE,
         )
-    what = "statement" if entry.statement and not _is_stated(named, entry.statement) else "gold"
+    what = "statement" if _has_both(named, entry) else "gold"
     return UserError(
         f"{entry.where}: equal ids must be equal problems, but the {what} of {named.id} is another one in {suite.name}",
         value=f"{(getattr(entry, what) or '')[:60]!r} and {getattr(named, what)[:60]!r}",

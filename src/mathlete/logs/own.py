@@ -4,7 +4,7 @@ from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 
-from mathlete.logs.entries import IMPORTED, Entry, Facts, Log
+from mathlete.logs.entries import IMPORTED, NO_STATEMENT, Entry, Facts, Log
 from mathlete.scoring import EvalRun
 
 
@@ -23,7 +23,7 @@ def read_own_run(folder: Path) -> Log:
         Entry(
             where=f"{folder}, problem {sample.problem_id} #{sample.index}",
             problem_id=sample.problem_id,
-            statement=item.problem.statement,
+            statement=None if item.problem.statement == NO_STATEMENT else item.problem.statement,
             gold=item.problem.gold,
             subset=item.problem.subset,
             text=None if "text" in missing else sample.text,

@@ -23,6 +23,8 @@ _FRAC = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 _GROUPS = re.compile(r"(?<=\d)(?:\{,\}|\\,|,)(?=\d{3}(?!\d))")
 _TOKEN = re.compile(r"\d+(?:\.\d+)?|\\?[^\W\d_]+|[-+*/^=<>!|]")
 _CAPITALS = re.compile(r"(?<![A-Za-z\\])[A-Z]{3,}(?![A-Za-z])")
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+"""Thai, Lao, Burmese, Khmer, Japanese and Chinese."""
 _NUMBER_WORDS = {
     "zero": "0", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8",
     "nine": "9", "ten": "10", "eleven": "11", "twelve": "12", "fifteen": "15", "twenty": "20",
@@ -81,6 +83,7 @@ def is_stated_in(statement: str, text: str) -> bool:
     r"""Return whether a text states a problem as a statement does: one stands in the other, or nearly so.
 
     It is told by the shorter one's runs of three tokens, of which the other must have four fifths, and all its numbers.
+    In a script without spaces a token is as long as a clause, so there the whole may also stand within the other.
 
     >>> is_stated_in("Find $x$ if $x + 2 = 5$.", "Solve this, step by step: find \\(x\\) if \\(x+2=5\\)")
     True
@@ -88,7 +91,13 @@ def is_stated_in(statement: str, text: str) -> bool:
     False
     """
     shorter, longer = sorted(map(Statement.parse, (statement, text)), key=lambda one: len(one.tokens))
-    return not shorter.numbers - longer.numbers and containment(shorter.grams(3), longer.grams(3)) >= 0.8
+    if shorter.numbers - longer.numbers:
+        return False
+    whole, joined = "".join(longer.tokens), "".join(shorter.tokens)
+    if joined and joined in whole and _UNSPACED.search(whole):
+        return True
+    size = min(3, len(shorter.tokens))
+    return containment(shorter.grams(size), longer.grams(size)) >= 0.8
 
 
 def hash_statement(statement: str) -> str:
