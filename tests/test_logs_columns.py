@@ -144,7 +144,15 @@ ENDS: list[tuple[object, str | None]] = [
     *[(word, "stop") for word in ("FINISH_REASON_STOP", "FinishReason.STOP", "FINISHED_STOPPED", "stop token")],
     *[(word, "length") for word in ("max_tokens", "MAX_TOKENS", "FINISHED_LENGTH_CAPPED", "max-new-tokens", "LENGTH")],
     *[(word, "cancelled") for word in ("abort", "FINISHED_ABORTED", "content_filter", "SAFETY", "canceled", "clock")],
-    *[(word, None) for word in ("", "unknown", "soon", "stopwatch", "finish", True, 1.5, None)],
+    *[(word, None) for word in ("", "unknown", "soon", "stopwatch", "climax", True, 1.5, None)],
+    *[(word, "stop") for word in ("EndTurn", "stopSequence", "FINISH", "</s>", "<|return|>")],
+    *[
+        (word, "length")
+        for word in ("model_context_window_exceeded", "max_context_length", "context_length_exceeded", "length_limit")
+    ],
+    *[(word, "length") for word in ("max_length_reached", "maxTokens", "MaxTokens", "ERROR_LIMIT", "OutputTruncated")],
+    *[(word, "cancelled") for word in ("ERROR_TOXIC", "USER_CANCEL", "guardrail_intervened", "pause_turn")],
+    *[(word, "cancelled") for word in ("time_limit", "contentFiltered")],
     ({"type": "length", "length": 64}, "length"),
     ("boxed", "boxed"),
 ]
@@ -198,3 +206,13 @@ def test_a_list_beside_a_layout_s_own_samples_is_theirs_one_by_one(name: str) ->
     count = len(alone)
     with pytest.raises(UserError, match=f"one length, got {{'seconds': {count + 1}, 'samples': {count}}}"):
         read_log(Path(name), {"seconds": "times"})
+
+
+def test_an_empty_cell_beside_a_word_that_is_known_is_no_word_that_is_not() -> None:
+    cells = ("length", "", None)
+    rows = [{**body("chat.completion", f"a-{at}", ["2"]), "cell": cell} for at, cell in enumerate(cells)]
+    for row in rows:
+        row["choices"][0]["finish_reason"] = "stop"
+    read = read_log(Path(write_lines("t.jsonl", rows)), {"finish": "cell"})
+    assert [entry.finish for entry in read.entries] == ["length", None, None]
+    assert read.words == []

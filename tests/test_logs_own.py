@@ -172,6 +172,41 @@ def test_a_recording_scores_as_its_run_did_whatever_the_answers_are(evaluate: Co
     assert policies[0] == policies[1]
 
 
+TEXTS = [
+    r"\text{the answer cannot be given in closed form because the recursion has no simple solution at all there}",
+    "Alice wins if and only if n is even since she can always mirror the moves of Bob across the centre of it",
+    "All primes p congruent to 1 modulo 4 together with 2, because by Fermat these are sums of two squares",
+    "f(x)=x for all real x and the function f(x)=0 which both satisfy it all, as is checked by substitution",
+    r"x=\frac{1}{2}\text{ and }x=\frac{-7}{2}\text{ where }a\neq0\text{ and the private }b^2\geq4ac\text{ holds}",
+    "3, where we have used that the recursion of the private statement is linear, so its roots are 3 and -1",
+    "Das Spiel gewinnt Alice genau dann, wenn n gerade ist, weil sie alle Züge von Bob am Mittelpunkt spiegelt",
+    "先手必胜当且仅当n为偶数，因为她总是可以把对手的走法关于棋盘中心对称，所以她永远不会没有棋可走，" * 3,
+]
+"""Long answers that are prose, of which the checker reads a value in some."""
+
+
+def test_no_prose_stays_in_a_recording_without_texts_and_its_classes_do() -> None:
+    assert all(len(text) > 100 for text in TEXTS)
+    rows = [
+        {"id": f"p{place}", "gold": "12", "said": said}
+        for place, text in enumerate(TEXTS)
+        for said in (text, "12", text.replace(" ", "  "), text + ".", "1")
+    ]
+    rows += [{"id": "right", "gold": "3", "said": said} for said in (TEXTS[5], "3", "3.0", "4")]
+    imported("full", write_lines("t.jsonl", rows), "--columns", "problem_id=id", "gold=gold", "answer=said")
+    imported("kept", "full", "--no-texts")
+    results = [json.loads(Path(name, "results.json").read_text()) for name in ("full", "kept")]
+    same = ("right", "unknown", "unanswered", "pass_at", "maj_at", "losses", "fallbacks")
+    told = [{key: of.get(key) for key in same} for of in results]
+    assert told[0] == told[1]
+    votes = [[[vote["count"] for vote in row["votes"]] for row in of["per_problem"]] for of in results]
+    assert votes[0] == votes[1]
+    for file in Path("kept").iterdir():
+        shown = file.read_text()
+        assert not any(word in shown for word in ("recursion", "mirror", "Fermat", "substitution", "private", "Bob"))
+        assert "对手" not in shown
+
+
 def test_a_shipped_recording_is_found_by_its_name(monkeypatch: pytest.MonkeyPatch, evaluate: CommandLine) -> None:
     own_run("whole", range(12))
     imported("kept", "whole", "--no-texts")

@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from mathlete.answers import compare, parse
+from mathlete.answers import compare, label_classes, parse
 from mathlete.environment import code_state
 from mathlete.gates import GateOutcome
 from mathlete.logs.entries import IMPORTED
@@ -22,6 +23,13 @@ from mathlete.solve import Policy, Solution
 SLICES = "slices.json"
 _LONG = 100
 """Characters of an answer up to which it is kept as it is."""
+_FEW = 20
+"""Letters that a longer one may have in its words."""
+_COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^}]*\}|\\[A-Za-z]+")
+_WORD = re.compile(r"[^\W\d_]{3,}")
+"""A word: what has fewer letters may be a product."""
+_LETTERS = str.maketrans("0123456789abcdef", "ghijklmnopqrstuv")
+"""Digits beside words are no text to the checker."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +59,10 @@ def write_joined(folder: Path, joined: Joined, writing: Writing, *, began: float
     # The suite is what was asked, whether or not its statements are kept.
     facts = _facts(joined, writing)
     words = [*joined.words, *_describe_missing(joined)]
+    shown = {} if writing.texts else _hide_prose(joined)
     if not writing.texts:
-        joined = _without_texts(joined)
-    graded = grade(joined.problems, _solve(joined, hidden=not writing.texts))
+        joined = _without_texts(joined, shown)
+    graded = grade(joined.problems, _solve(joined, shown))
     problems, samples = joined.problems, joined.samples
     write_problems(folder / "problems.jsonl", problems)
     # Not line by line: there is nothing here that a kill could interrupt for long.
@@ -80,8 +89,8 @@ def _policy(joined: Joined) -> Policy:
     return Policy(n=most, sampling=sampling)
 
 
-def _solve(joined: Joined, *, hidden: bool) -> Iterator[Solution]:
-    """Yield the solution of each problem, in the problems' order."""
+def _solve(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Iterator[Solution]:
+    """Yield the solution of each problem, in the problems' order; `shown` are the answers that something stands for."""
     policy = _policy(joined)
     samples: defaultdict[str, list[Sample]] = defaultdict(list)
     logs: defaultdict[str, set[int]] = defaultdict(set)
@@ -103,7 +112,7 @@ def _solve(joined: Joined, *, hidden: bool) -> Iterator[Solution]:
         )
         same = alone is not None and len(alone.samples) == len(of_problem)
         # Without texts an answer that is one is its hash, also where the run itself chose it.
-        own = alone and replace(alone, answer=_hide_prose(alone.answer, problem) if hidden else alone.answer)
+        own = alone and replace(alone, answer=shown.get((problem.id, alone.answer or ""), alone.answer))
         yield replace(own, votes=votes, samples=of_problem) if own and same else fresh
 
 
@@ -244,37 +253,65 @@ def _describe_verdicts(joined: Joined, graded: Sequence[Graded]) -> list[str]:
     return [words]
 
 
-def _without_texts(joined: Joined) -> Joined:
+def _without_texts(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Joined:
     problems = [replace(problem, statement=problem.fingerprint) for problem in joined.problems]
-    by_id = {problem.id: problem for problem in problems}
-    samples = [_without_text(sample, by_id[sample.problem_id]) for sample in joined.samples]
-    return replace(joined, problems=problems, samples=samples)
+    return replace(joined, problems=problems, samples=[_without_text(sample, shown) for sample in joined.samples])
 
 
-def _without_text(sample: Sample, problem: Problem) -> Sample:
+def _without_text(sample: Sample, shown: Mapping[tuple[str, str], str]) -> Sample:
     """Return the sample without its text, with numbers as exact as a replay can use."""
     rounded = [None if value is None else round(value, 4) for value in (sample.logprob_mean, sample.logprob_tail)]
     return replace(
         sample,
         text="",
-        answer=_hide_prose(sample.answer, problem),
+        answer=shown.get((sample.problem_id, sample.answer or ""), sample.answer),
         seconds=round(sample.seconds, 3),
         logprob_mean=rounded[0],
         logprob_tail=rounded[1],
     )
 
 
-def _hide_prose(answer: str | None, problem: Problem) -> str | None:
-    """Return an answer; of one that is a text itself only its hash, which is judged and votes as it did.
+def _hide_prose(joined: Joined) -> dict[tuple[str, str], str]:
+    """Return {(problem, answer): what stands for it} of answers that are texts, which is judged and votes as they did.
 
-    What the checker can read is a value, however long, and what equals the gold answer gives nothing away.
+    It is the gold answer where it equals that, else another answer of its class, else the number that it is, else a
+    hash of them all.
     """
-    if answer is None or len(answer) <= _LONG:
-        return answer
-    read = parse(answer, problem.answers)
-    if read.node is not None or read.hard:
-        return answer
-    if compare(answer=answer, gold=problem.gold, settings=problem.answers).outcome == "equal":
-        return answer
-    # Most hashes alone can be read, as products of letters: this cannot, as the text could not.
-    return f"hidden sha256:{hashlib.sha256(repr(read.key).encode()).hexdigest()[:16]}"
+    answers: defaultdict[str, dict[str, None]] = defaultdict(dict)
+    given = [(one.problem_id, one.answer) for one in joined.samples]
+    given += [(item.problem.id, item.solution.answer) for log in joined.logs if log.run for item in log.run.graded]
+    for name, answer in given:
+        if answer is not None:
+            answers[name][answer] = None
+    shown = {}
+    for problem in joined.problems:
+        distinct = [*answers[problem.id]]
+        if not any(map(_is_prose, distinct)):
+            continue
+        classes: defaultdict[int, list[str]] = defaultdict(list)
+        for answer, label in zip(distinct, label_classes(distinct, problem.answers), strict=True):
+            classes[label].append(answer)
+        for members in classes.values():
+            stand_in = next((one for one in members if not _is_prose(one)), None)
+            for one in filter(_is_prose, members):
+                outcome = compare(answer=one, gold=problem.gold, settings=problem.answers).outcome
+                stand_in = stand_in or _name_class(members, problem, is_read=outcome != "unknown")
+                shown[problem.id, one] = problem.gold if outcome == "equal" else stand_in
+    return shown
+
+
+def _is_prose(answer: str) -> bool:
+    """Return whether a long answer is more of words than of signs: the checker reads a value in many a sentence."""
+    words = _WORD.findall(_COMMAND.sub(" ", answer)) if len(answer) > _LONG else []
+    return sum(map(len, words)) > _FEW
+
+
+def _name_class(members: Sequence[str], problem: Problem, *, is_read: bool) -> str:
+    """Return what stands for equal answers: their number, else a hash, which the checker reads as a text or not at
+    all."""
+    value = parse(members[0], problem.answers).value
+    if value is not None and max(abs(value.numerator), value.denominator) < 10**_LONG:
+        return str(value)
+    key = min(repr(parse(one, problem.answers).key) for one in members)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:16]
+    return f"hidden answer {digest.translate(_LETTERS)}" if is_read else f"hidden sha256:{digest}"
