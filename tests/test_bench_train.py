@@ -7,7 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
+
+from bench.train import keep_rows
+from mathlete.errors import UserError
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "bench" / "train.py"
@@ -41,6 +45,14 @@ def test_real_weights_train_two_rows_a_step(root: Path) -> None:
     assert line["ratio_trl_defaults"] > 0
     assert line["shapes"][0]["ratios_per_cpu_s"]["trl"] > 0
     assert {ran[0]["checkpointing"] for ran in line["shapes"][0]["runs"].values()} == {True, False}
+
+
+def test_too_few_rows_are_refused_with_both_numbers(tmp_path: Path) -> None:
+    datasets.Dataset.from_list([{"tokens": number} for number in range(5)]).save_to_disk(tmp_path / "rows")
+    with pytest.raises(UserError, match=r"must leave 6 rows to train on, after all filters, got 5 rows"):
+        keep_rows(tmp_path / "rows", 6)
+    keep_rows(tmp_path / "rows", 4)
+    assert datasets.load_from_disk(tmp_path / "rows")["tokens"][:] == [0, 1, 2, 3]
 
 
 def test_the_command_for_a_gpu_is_ready(shared: Path) -> None:

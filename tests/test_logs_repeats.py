@@ -1,5 +1,6 @@
 """Samples that stand twice in one file: those that the log tells from others are taken once, the others are said."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def test_a_file_that_was_written_behind_itself(columns: tuple[str, ...], samples
     assert bool(told) == bool(alike)
 
 
-SHARED = {
+SHARED: dict[str, Callable[[int, int], float]] = {
     "all": lambda place, number: 13.37219 / 24,
     "a problem": lambda place, number: (13 + place) / 24,
     "a batch": lambda place, number: (13 + place + number // 3) / 24,

@@ -3,16 +3,20 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mathlete.losses import CAUSES
 from mathlete.problems import Problem
 from mathlete.report import html, write_report
+from mathlete.report.html.entries import list_entries
 from mathlete.report.plots import RUN_COLOURS
 from mathlete.runs import sha256_tree, write_json
 from mathlete.scoring import EvalRun
+from mathlete.scoring.known import CHECKER
 from mathlete.solve.budget import Budget, BudgetSettings
 from mathlete.solve.clock import VirtualClock
 from tests.conftest import CommandLine, sample
@@ -24,6 +28,21 @@ pytestmark = pytest.mark.usefixtures("lean")
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     return record(tmp_path / "base", six())
+
+
+@pytest.mark.parametrize("sha256", [None, "another checker"])
+def test_a_problem_is_lost_as_its_grades_beside_it_say(run_folder: Path, sha256: str | None) -> None:
+    run = EvalRun.read(run_folder)
+    stored = run.results.per_problem
+    told = [replace(row, losses=row.losses and replace(row.losses, cause="cut_by_clock")) for row in stored]
+    figures = {CHECKER: sha256} if sha256 else EvalRun.name_checker()
+    changed = replace(run, results=replace(run.results, per_problem=told), manifest={"figures": figures})
+    rows, _ = list_entries([changed], trace_bytes=1000)
+    lost = [row["runs"][0]["lost"] for row in rows]
+    of_stored = [CAUSES[row.losses.cause].label if row.losses else "" for row in told]
+    of_grades = [one["runs"][0]["lost"] for one in list_entries([run], trace_bytes=1000)[0]]
+    assert lost == (of_grades if sha256 else of_stored)
+    assert of_grades != of_stored
 
 
 @pytest.mark.usefixtures("in_full")

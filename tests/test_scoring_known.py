@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from mathlete.runs import read_json
 from mathlete.sampling.samples import Sample
 from mathlete.scoring import EvalRun, Pool, Results, known
 from mathlete.scoring.grading import judge
-from mathlete.scoring.known import CHECKER, checker_sha256, find_grades, read_known
+from mathlete.scoring.known import CHECKER, checker_sha256, find_code, find_grades, read_known
 from mathlete.scoring.pool import read_recording, verify_recording
 from tests.conftest import ROOT, CommandLine
 
@@ -101,3 +102,14 @@ def test_nothing_is_taken_where_results_do_not_tell(imported: Path) -> None:
     assert not is_told(samples=[replace(drawn[0], finish="clock"), *drawn[1:]])
     assert not is_told(samples=[replace(drawn[0], answer="another"), *drawn[1:]])
     assert not is_told(of=replace(row, votes=[*row.votes, row.votes[0]]))
+    # What could not be judged may be another time: on a machine that is less busy.
+    assert not is_told(of=replace(row, votes=[replace(row.votes[0], verdict="unknown"), *row.votes[1:]]))
+
+
+def test_the_checker_is_known_by_all_code_that_reads_answers() -> None:
+    files = find_code()
+    names = {file.stem for file in files} | {file.parent.name for file in files}
+    imports = re.compile(r"^\s*from mathlete\.(\w+)", re.MULTILINE)
+    used = {name for file in files if file.parent.name == "answers" for name in imports.findall(file.read_text())}
+    # The first says what a mistake is, the second writes the file of a check.
+    assert used - names == {"errors", "runs"}

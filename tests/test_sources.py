@@ -5,7 +5,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -75,9 +75,12 @@ def test_a_row_behind_the_limit_need_be_no_problem_and_the_hash_is_of_those_that
     assert [problem.gold for problem in whole.problems] == ["0", "1", "3", "5"]
     assert whole.sha256 == hash_problems(whole.problems)
     assert "; 2 rows behind the limit are no problem and left out, first " in whole.origin
-    for limit in (3, None):
+    # The problems of a source alone are a suite too, for which the cure must hold as well.
+    source = load_suite("source:brumo25", mirror=mirror, limit=2)
+    assert (source.problems, source.origin) == (whole.problems, whole.origin)
+    for name, limit in product(("brumo25", "source:brumo25"), (3, None)):
         with pytest.raises(UserError, match=r":3: a row needs an answer(.|\n)*rows before it alone, --limit 2$"):
-            load_suite("brumo25", mirror=mirror, limit=limit)
+            load_suite(name, mirror=mirror, limit=limit)
     mirror_of(tmp_path, "brumo25", *rows[:2], rows[3], rows[5])
     assert "behind the limit" not in load_suite("brumo25", mirror=mirror, limit=2).origin
     mirror_of(tmp_path, "brumo25", rows[2])

@@ -1,5 +1,6 @@
 """Suites: the fixed problem sets that a model is measured on, identified by a hash of their content."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +62,15 @@ def load_suite(name: str, *, mirror: Path | None = None, limit: int | None = Non
         return _load_pocket_val()
     origin = ""
     if name in _HUB_SUITES:
-        problems, behind = _load_hub_suite(name, mirror, limit)
+        problems, behind = _load_hub_suite(_HUB_SUITES[name], mirror, limit)
         origin = "; ".join([*(_describe(find_source(part), mirror) for part in _HUB_SUITES[name]), *behind])
     elif name.startswith(_SOURCE):
         source = name.removeprefix(_SOURCE)
-        problems = _load_source(source, mirror)
-        origin = source if is_local(source) else _describe(find_source(source), mirror)
+        if is_local(source) or not find_source(source).statement:
+            problems, behind = _load_source(source, mirror), []
+        else:
+            problems, behind = _load_hub_suite((source,), mirror, limit)
+        origin = "; ".join([source if is_local(source) else _describe(find_source(source), mirror), *behind])
     elif format_of(name):
         read = read_problem_file(Path(name))
         problems, origin = read.problems, read.note
@@ -82,11 +86,11 @@ def load_suite(name: str, *, mirror: Path | None = None, limit: int | None = Non
     )
 
 
-def _load_hub_suite(name: str, mirror: Path | None, limit: int | None) -> tuple[list[Problem], list[str]]:
-    """Return a hub suite's problems, and a sentence where rows behind the limit are none."""
+def _load_hub_suite(parts: Sequence[str], mirror: Path | None, limit: int | None) -> tuple[list[Problem], list[str]]:
+    """Return the problems of a suite's sources, and a sentence where rows behind the limit are none."""
     problems: list[Problem] = []
     behind: list[UserError] = []
-    for part in _HUB_SUITES[name]:
+    for part in parts:
         left = None if limit is None else max(0, limit - len(problems))
         problems += load_hub_problems(part, mirror=mirror, first=len(problems), limit=left, on_behind=behind.append)
     words = f"{counted(len(behind), 'row')} behind the limit {agree(len(behind), 'is', 'are')} no problem and left out"
@@ -94,8 +98,6 @@ def _load_hub_suite(name: str, mirror: Path | None, limit: int | None) -> tuple[
 
 
 def _load_source(name: str, mirror: Path | None) -> list[Problem]:
-    if not is_local(name) and find_source(name).statement:
-        return load_hub_problems(name, mirror=mirror)
     # A problem has a row for each of its traces, and stands once in the suite. An id with two statements is refused.
     problems = {traced.problem.id: traced.problem for row in open_source(name, mirror=mirror) for traced in row}
     if without := [problem.id for problem in problems.values() if not problem.gold]:

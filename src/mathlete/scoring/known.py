@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 
 from mathlete import answers
@@ -15,6 +16,7 @@ from mathlete.problems import Problem
 from mathlete.sampling import Sample
 from mathlete.scoring.results import ProblemResult, Results
 
+_CODE = ("answers/*.py", "competitions/*.py", "reasoning.py", "tables.py", "text.py")
 CHECKER = "checker"
 """Key of a run's figures in its manifest: the checker that graded it, as `checker_sha256` knows it."""
 
@@ -25,11 +27,18 @@ def checker_sha256() -> str:
 
     Checkers with the same one come to the same verdicts, but for pairs that a worker has no time for.
     """
-    versions = [platform.python_version(), *(version(package) for package in ("sympy", "mpmath"))]
+    # Where gmpy2 is there, mpmath and sympy compute with it.
+    versions = [platform.python_version(), *map(version, ("sympy", "mpmath")), find_spec("gmpy2") is not None]
     digest = hashlib.sha256(repr(versions).encode())
-    for file in sorted(Path(answers.__file__).parent.glob("*.py")):
-        digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
+    for path in find_code():
+        digest.update(f"\0{path.parent.name}/{path.name}\0".encode() + path.read_bytes())
     return digest.hexdigest()
+
+
+def find_code() -> list[Path]:
+    """Return the files of the checker's code: its own, and those of the project that it reads answers with."""
+    package = Path(answers.__file__).parents[1]
+    return sorted(path for pattern in _CODE for path in package.glob(pattern))
 
 
 def is_own_checker(manifest: Mapping[str, object]) -> bool:
@@ -59,12 +68,15 @@ def find_grades(
     """Return the grade of each answer of a problem's samples, as far as its results tell.
 
     They tell it where each class of the vote has one spelling: then there are as many classes as spellings, with as
-    many samples. None where they do not, or where forced answers voted as well.
+    many samples. None where they do not, where forced answers voted as well, or where one could not be judged: that
+    may have been for lack of time.
     """
     if known is None or known.gold != problem.gold or any(one.harvest or one.finish == "clock" for one in samples):
         return None
     counts = Counter(one.answer for one in samples)
     none = counts.pop(None, 0)
+    if any(vote.verdict == "unknown" for vote in known.votes):
+        return None
     if len(known.votes) != len(counts) or {vote.answer: vote.count for vote in known.votes} != counts:
         return None
     grades: dict[str | None, Grade] = {vote.answer: vote.verdict for vote in known.votes}

@@ -68,6 +68,11 @@ class EvalRun:
         return {CHECKER: checker_sha256()}
 
     @property
+    def is_own_graded(self) -> bool:
+        """Whether this checker graded the finished run, so that what results.json says is what it would say now."""
+        return is_own_checker(self.manifest)
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """What the log does not say that the run was imported from."""
         return self.results.facts.missing if self.results.facts else ()

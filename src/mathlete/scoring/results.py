@@ -317,7 +317,7 @@ the model cannot do these problems under this cap.'
         words += f" {few}: read the interval, not the score."
     if counts.right and scores.pass_at_1_se is None:
         words += (
-            f" pass@1 has no standard error: too few to say, for {INFORMATIVE} problems must score otherwise than the "
-            "most that score alike."
+            f" pass@1 has no standard error: too few to say, for fewer than {INFORMATIVE} problems have another score "
+            "than the most common one."
         )
     return words

@@ -39,7 +39,8 @@ def list_entries(runs: Sequence[EvalRun | TrainRun], *, trace_bytes: int) -> tup
 
 
 def _evaluation_entries(run: EvalRun) -> list[ReaderEntry]:
-    told = [row.losses for row in run.results.per_problem if row.losses] if run.results.facts else []
+    # What another checker said would contradict the grades beside it, which are this one's.
+    told = [row.losses for row in run.results.per_problem if row.losses] if run.is_own_graded else []
     causes = {row.id: row.cause for row in told or run.find_losses()}
     return [_problem_entry(item, causes.get(item.problem.id)) for item in run.graded]
 
