@@ -33,6 +33,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from mathlete.errors import UserError
 from mathlete.models import ModelSource, find_model, load_model
 from mathlete.models.loading import quiet_libraries
 from mathlete.models.tokenizers import load_tokenizer
@@ -147,10 +148,21 @@ def write_rows(shape: str, folder: Path, *, count: int, settings: BenchSettings)
 
 
 def keep_rows(folder: Path, count: int) -> None:
-    """Keep so many rows of a data set, the first: each trainer passes over all of them, in an order of its own."""
+    """Keep so many rows of a data set, the first: each trainer passes over all of them, in an order of its own.
+
+    Raises:
+        UserError: it has fewer.
+    """
     import datasets
 
-    rows = datasets.load_from_disk(folder).select(range(count)).to_list()
+    saved = datasets.load_from_disk(folder)
+    if len(saved) < count:
+        raise UserError(
+            f"the source must leave {count} rows to train on, after all filters",
+            value=f"{len(saved)} rows",
+            cure="name a larger source, --rows, or train fewer steps, --steps",
+        )
+    rows = saved.select(range(count)).to_list()
     shutil.rmtree(folder)
     datasets.Dataset.from_list(rows).save_to_disk(folder)
 
