@@ -69,8 +69,9 @@ class EvalRun:
 
     @property
     def is_own_graded(self) -> bool:
-        """Whether this checker graded the finished run, so that what results.json says is what it would say now."""
-        return is_own_checker(self.manifest)
+        """Whether this checker graded the finished run, and all of it: results.json says what it would say now."""
+        verdicts = (vote.verdict for row in self.results.per_problem for vote in row.votes)
+        return is_own_checker(self.manifest) and "unknown" not in verdicts
 
     @property
     def missing(self) -> tuple[str, ...]:
