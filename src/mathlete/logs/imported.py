@@ -277,26 +277,36 @@ def _hide_prose(joined: Joined) -> dict[tuple[str, str], str]:
     It is the gold answer where it equals that, else another answer of its class, else the number that it is, else a
     hash of them all.
     """
-    answers: defaultdict[str, dict[str, None]] = defaultdict(dict)
     given = [(one.problem_id, one.answer) for one in joined.samples]
     given += [(item.problem.id, item.solution.answer) for log in joined.logs if log.run for item in log.run.graded]
+    answers: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for name, answer in given:
         if answer is not None:
             answers[name][answer] = None
-    shown = {}
-    for problem in joined.problems:
-        distinct = [*answers[problem.id]]
-        if not any(map(_is_prose, distinct)):
-            continue
-        classes: defaultdict[int, list[str]] = defaultdict(list)
-        for answer, label in zip(distinct, label_classes(distinct, problem.answers), strict=True):
-            classes[label].append(answer)
-        for members in classes.values():
-            stand_in = next((one for one in members if not _is_prose(one)), None)
-            for one in filter(_is_prose, members):
-                outcome = compare(answer=one, gold=problem.gold, settings=problem.answers).outcome
-                stand_in = stand_in or _name_class(members, problem, is_read=outcome != "unknown")
-                shown[problem.id, one] = problem.gold if outcome == "equal" else stand_in
+    return {
+        (problem.id, answer): stand_in
+        for problem in joined.problems
+        if any(map(_is_prose, answers[problem.id]))
+        for members in _find_classes([*answers[problem.id]], problem)
+        for answer, stand_in in _replace_prose(members, problem).items()
+    }
+
+
+def _find_classes(answers: Sequence[str], problem: Problem) -> list[list[str]]:
+    classes: defaultdict[int, list[str]] = defaultdict(list)
+    for answer, label in zip(answers, label_classes(answers, problem.answers), strict=True):
+        classes[label].append(answer)
+    return [*classes.values()]
+
+
+def _replace_prose(members: Sequence[str], problem: Problem) -> dict[str, str]:
+    """Return what stands for each answer of a class that is a text."""
+    shown: dict[str, str] = {}
+    stand_in = next((one for one in members if not _is_prose(one)), None)
+    for one in filter(_is_prose, members):
+        outcome = compare(answer=one, gold=problem.gold, settings=problem.answers).outcome
+        stand_in = stand_in or _name_class(members, problem, is_read=outcome != "unknown")
+        shown[one] = problem.gold if outcome == "equal" else stand_in
     return shown
 
 

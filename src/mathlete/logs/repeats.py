@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mathlete.errors import UserError
@@ -113,25 +113,32 @@ def _find_parts(placed: Sequence[Placed]) -> tuple[list[_Part], set[str]]:
     equal by chance, and those of a batch are shared out among its samples.
     """
     exact = {one.log for one in placed if (seconds := one.entry.seconds) is not None and round(seconds, 2) != seconds}
-    again = Counter[tuple[object, ...]]()
     of_log: defaultdict[int, list[_Counted]] = defaultdict(list)
     of_problem: defaultdict[tuple[int, str], list[_Counted]] = defaultdict(list)
-    for place, one in enumerate(placed):
-        if not one.entry.uid and (name := _name_sample(one, is_exact=one.log in exact)) is not None:
-            member = (place, one, again[one.log, one.problem_id, name])
-            again[one.log, one.problem_id, name] += 1
-            of_log[one.log].append(member)
-            of_problem[one.log, one.problem_id].append(member)
+    for member in _count_names(placed, exact):
+        of_log[member[1].log].append(member)
+        of_problem[member[1].log, member[1].problem_id].append(member)
     # A file with one sample of each problem has nothing but all its times.
     whole = {log for log in exact if _tell(of_log[log], _find_seconds) and _has_own_times(of_log[log])}
-    parts, timed = [(one.log, 0) for one in placed], set[str]()
-    for (log, problem_id), members in of_problem.items():
-        is_timed = log in whole or (log in exact and _tell(members, _find_seconds))
-        timed |= {problem_id} if is_timed else set()
-        if is_timed or _tell(members, _find_number):
-            for place, _, part in members:
-                parts[place] = (log, part)
-    return parts, timed
+    timed = {
+        key for key, own in of_problem.items() if key[0] in whole or (key[0] in exact and _tell(own, _find_seconds))
+    }
+    parts = [(one.log, 0) for one in placed]
+    for key, own in of_problem.items():
+        # Where nothing tells the samples apart, all of a log are of one part.
+        if key in timed or _tell(own, _find_number):
+            for place, one, part in own:
+                parts[place] = (one.log, part)
+    return parts, {problem_id for _, problem_id in timed}
+
+
+def _count_names(placed: Sequence[Placed], exact: Collection[int]) -> Iterator[_Counted]:
+    again = Counter[tuple[object, ...]]()
+    for place, one in enumerate(placed):
+        if not one.entry.uid and (name := _name_sample(one, is_exact=one.log in exact)) is not None:
+            key = (one.log, one.problem_id, name)
+            yield place, one, again[key]
+            again[key] += 1
 
 
 def _name_sample(one: Placed, *, is_exact: bool) -> object:
