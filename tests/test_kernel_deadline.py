@@ -23,10 +23,11 @@ from mathlete.kernel.ladder import Ladder
 from mathlete.kernel.steps import EngineStep, plan_steps
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, SamplingConfig
+from mathlete.sampling.served import VllmSettings
 from mathlete.solve import Policy
 from tests.conftest import dear
 
-NEVER = 1e9
+NEVER, GPUS = 1e9, 4
 RULES = [rules for name in competition_names() if (rules := competition(name)).deliverable == "notebook"]
 
 
@@ -42,6 +43,8 @@ class Life:
     hangs: bool
     """Whether nothing that is asked of it ever returns."""
     says: str
+    fails: str = ""
+    """Why its boot ends in vain."""
 
 
 UNLOADED = Life(boot_s=NEVER, dies_s=0.0, draws_s=0.0, hangs=False, says="")
@@ -50,8 +53,8 @@ UNLOADED = Life(boot_s=NEVER, dies_s=0.0, draws_s=0.0, hangs=False, says="")
 class World:
     """A clock that stands still unless somebody waits, and what waits on it."""
 
-    def __init__(self, lives: list[Life]) -> None:
-        self.time, self.lives, self.hangs = 0.0, lives, False
+    def __init__(self, lives: list[Life], *, needs: float = 0.0) -> None:
+        self.time, self.lives, self.hangs, self.needs = 0.0, lives, False, needs
 
     def now(self) -> float:
         return self.time
@@ -123,8 +126,8 @@ class Process:
 
     name, opens_thoughts = "simulated", False
 
-    def __init__(self, world: World) -> None:
-        self.world, self.fruitless, self.trouble, self.ends = world, 0, "", -1.0
+    def __init__(self, world: World, vllm: VllmSettings) -> None:
+        self.world, self.vllm, self.fruitless, self.trouble, self.ends = world, vllm, 0, "", -1.0
 
     @property
     def alive(self) -> bool:
@@ -137,7 +140,16 @@ class Process:
         self.world.wait(min(self.life.boot_s, timeout_s))
         if self.life.boot_s > timeout_s:
             raise EngineError(f"the model was not loaded within {timeout_s:.0f} s")
+        if cause := self.life.fails or self.refuse():
+            raise EngineError(cause)
         self.ends = self.world.time + self.life.dies_s
+
+    def refuse(self) -> str:
+        """Say what vLLM says of weights that take more of its GPUs than it has."""
+        shared = self.vllm.choose_parallel(gpus=GPUS, heads=None)
+        if shared * self.vllm.gpu_memory_utilization >= self.world.needs:
+            return ""
+        return "no memory for the cache" if shared >= self.world.needs else "GPU memory"
 
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
@@ -169,18 +181,27 @@ class Process:
 
 
 def answer_all(
-    config: KernelConfig, lives: list[Life], *, gaps: list[float], folder: Path, given: list[int] | None = None
+    config: KernelConfig,
+    lives: list[Life],
+    *,
+    gaps: list[float],
+    folder: Path,
+    given: list[int] | None = None,
+    needs: float = 0.0,
 ) -> list[tuple[float, float]]:
-    """Return (when it began, how long it took) of each call; add to `given` what was answered."""
-    world, calls = World(lives), []
+    """Return (when it began, how long it took) of each call; add to `given` what was answered.
+
+    The weights take so many GPUs' memory as `needs` says.
+    """
+    world, calls = World(lives, needs=needs), []
     with pytest.MonkeyPatch.context() as patch:
         world.patch(patch)
 
         def make(step: EngineStep) -> Any:
             # An embedded engine that cannot load the model would answer nothing.
-            return Process(world if step.engine == "vllm" or config.embedded else World([UNLOADED]))
+            return Process(world if step.engine == "vllm" or config.embedded else World([UNLOADED]), step.vllm)
 
-        engine = Ladder(plan_steps(config, gpus=4, model={}), make)
+        engine = Ladder(plan_steps(config, gpus=GPUS, model={}), make)
         answerer = Answerer(config, engine=engine, started=time.time(), journal=folder / "missing" / "journal")
         answerer.begin()
         for number, gap in enumerate(gaps):
@@ -271,3 +292,23 @@ def test_no_question_is_lost_while_vllm_can_answer_where_nothing_else_can(
     given_: list[int] = []
     answer_all(config, [*first, *lives], gaps=gaps, folder=tmp_path_factory.getbasetemp(), given=given_)
     assert given_[failed > 2 :] == [2] * (len(gaps) - (failed > 2))
+
+
+@dear(30)
+@given(
+    needs=st.floats(0.0, 3.5),
+    failed=st.integers(0, 3),
+    cause=st.sampled_from(["GPU memory", "NCCL", "no memory for the cache", "a port that is taken"]),
+    dies_s=st.floats(30, 900),
+    gaps=st.lists(st.floats(0, 600), min_size=3, max_size=8),
+)
+def test_what_failed_the_first_boots_costs_no_later_question_though_smaller_settings_never_load_the_model(
+    needs: float, failed: int, cause: str, dies_s: float, gaps: list[float], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The build's own settings load it as soon as the cause has passed: 0.9 of each of four GPUs."""
+    life = Life(boot_s=10.0, dies_s=dies_s, draws_s=5.0, hangs=False, says="</think>\\boxed{2}")
+    lives = [*[replace(life, fails=cause)] * failed, life]
+    config = KernelConfig(engine="vllm", embedded=False, policy=Policy(n=1))
+    given_: list[int] = []
+    answer_all(config, lives, gaps=gaps, folder=tmp_path_factory.getbasetemp(), given=given_, needs=needs)
+    assert given_[1:] == [2] * (len(gaps) - 1)

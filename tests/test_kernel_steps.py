@@ -168,7 +168,7 @@ def test_later_steps_keep_what_mended_a_cause_before(causes: list[str], names: l
             assert step.vllm.max_model_len == before.vllm.max_model_len
 
 
-def test_where_the_embedded_engine_cannot_load_the_last_settings_are_tried_again_and_what_was_passed_over_too() -> None:
+def test_where_the_embedded_engine_cannot_load_the_builds_and_the_last_settings_are_tried_by_turns() -> None:
     config = KernelConfig(engine="vllm", embedded=False)
     assert config_from(json.loads(json.dumps(config.to_json()))) == config
     assert "embedded" not in replace(config, embedded=True).to_json()
@@ -193,11 +193,31 @@ def test_where_the_embedded_engine_cannot_load_the_last_settings_are_tried_again
             with pytest.raises(EngineError):
                 ladder.start(timeout_s=timeout_s)
     safer, again, half = "vllm with safer settings", "vllm again", "vllm with half the context"
-    assert [step.name for step in made] == ["vllm", safer, again, again, half, *[again] * 6]
-    assert rests == [5, 10, 20, 40, 60, 6]
+    assert [step.name for step in made] == ["vllm", safer, again, again, half, *[again] * 13]
+    assert rests == [5, 10, 20, 40, *[60] * 7, 6, 6]
     assert [fact["next"] for fact in left] == [step.name for step in made[1:]]
-    assert made[1].vllm == made[2].vllm == made[3].vllm != made[4].vllm == made[5].vllm
+    own, safe, shorter = made[0].vllm, made[1].vllm, made[4].vllm
+    # What was passed over is taken where a later cause asks for it.
+    assert [step.vllm for step in made[2:5]] == [own, safe, shorter]
+    assert [step.vllm for step in made[5:]] == [own, shorter] * 6 + [own]
     assert {step.engine for step in made} == {"vllm"}
+
+
+def test_a_step_that_leaves_the_weights_no_memory_is_passed_over() -> None:
+    config = KernelConfig(engine="vllm", embedded=False)
+
+    def name(gpus: int, gib: float, vllm: VllmSettings, *causes: str) -> list[str]:
+        how: dict[str, Any] = {"gpus": gpus, "weights": 61 * 2**30, "memory": int(gib * 2**30)}
+        path = walk(plan_steps(replace(config, vllm=vllm), model={**DENSE, "dtype": "bfloat16"}, **how), *causes)
+        return [step.name.removeprefix("vllm ") for step in path[1:]]
+
+    usual, away = VllmSettings(), VllmSettings(extra={"cpu_offload_gb": "30"})
+    assert name(1, 79.6, usual, OUT_OF_MEMORY, OUT_OF_MEMORY) == ["with safer settings", "again"]
+    assert name(1, 141.0, usual, OUT_OF_MEMORY, OUT_OF_MEMORY) == ["with safer settings", "with half the context"]
+    assert name(4, 22.5, usual, NCCL, NCCL) == ["with safer settings", "again"]
+    # Safer settings would have all weights on the GPU.
+    assert name(1, 44.0, away, OTHER) == ["again"]
+    assert name(1, 0.0, away, OTHER) == ["with safer settings"]
 
 
 def test_triton_is_no_cure_where_compiling_fails_and_nothing_new_costs_no_boot() -> None:

@@ -3,7 +3,8 @@
 An engine that does not come up, that dies twice, or of which nothing comes is left for the next; each step is on the
 clock, and the journal has a line for it with its cause. Some steps are taken only where the cause is one that they
 mend. The last step is tried again and again: there is nothing else. Where the embedded engine cannot load the model,
-that is vLLM, each restart with its line, and with a pause after one that failed.
+that is vLLM, as it was built and as it was left by turns, each restart with its line, and with a pause after one that
+failed.
 """
 
 import time
@@ -13,6 +14,7 @@ from mathlete.kernel.engine import EngineError, EngineProcess
 from mathlete.kernel.steps import EngineStep
 from mathlete.problems import Problem
 from mathlete.sampling import Sample, SamplingConfig
+from mathlete.sampling.served import VllmSettings
 
 _SHARE = 0.6
 """Share of the time left for loading that a step may take while others come after it."""
@@ -79,7 +81,7 @@ class Ladder:
         began = time.monotonic()
         if self._ready:
             self._restart_or_leave()
-        self._ready = False
+        self._ready, tried = False, list[VllmSettings]()
         while True:
             left_s = timeout_s - (time.monotonic() - began)
             stepped = time.monotonic()
@@ -90,9 +92,11 @@ class Ladder:
                     raise
                 again = self._step.repeats
                 self._failed += again
+                tried += [self._step.vllm] if again else []
                 self._leave(str(error), seconds=time.monotonic() - stepped)
-                if again and self._step.repeats:
-                    # The next question tries it, unless a step that was passed over mends what failed.
+                hurried = timeout_s - (time.monotonic() - began) < _LEAST_S
+                if again and self._step.repeats and (hurried or self._step.vllm in tried):
+                    # The next question goes on from here.
                     raise
             else:
                 self._ready, self._failed = True, 0
@@ -147,7 +151,7 @@ class Ladder:
         else:
             cause = "no sample came in the time of a question" if silent else self._process.cause_of_death()
         if barren or self._restarted:
-            self._leave(cause if barren else f"it ended a second time: {cause}", seconds=0.0)
+            self._leave(cause if barren else f"it ended a second time: {cause}", seconds=0.0, served=not barren)
             return
         self._restarted = True
         self._on_step({"step": self.step, "cause": cause, "seconds": 0.0, "next": self.step})
@@ -163,11 +167,12 @@ class Ladder:
             left_s -= pause_s
         self._process.start(timeout_s=left_s * _SHARE if others else left_s)
 
-    def _leave(self, cause: str, *, seconds: float) -> None:
+    def _leave(self, cause: str, *, seconds: float, served: bool = False) -> None:
         """Go down to the next step that may mend the cause, and say why."""
         self._process.close()
         left, rest = self._step, self._rest
-        place, self._step = next((at, step) for at, each in enumerate(rest) if (step := each.follow(left, cause)))
+        followed = ((at, each.follow(left, cause, served=served)) for at, each in enumerate(rest))
+        place, self._step = next((at, step) for at, step in followed if step)
         # What was passed over may mend what goes wrong next; after the last there is nothing, unless it repeats.
         if not self._step.repeats:
             self._rest = [] if place == len(rest) - 1 else [*rest[:place], *rest[place + 1 :]]

@@ -210,7 +210,10 @@ def make_engine(config: KernelConfig, *, model: Path, vllm: Path | None, working
     # What is wrong with it, the engine's process says.
     with suppress(UserError):
         described = read_json(model / "config.json")
-    steps = plan_steps(config, gpus=len(list_gpus()), model=described)
+    gpus = list_gpus()
+    weights = sum(file.stat().st_size for file in model.glob("*.safetensors") if file.is_file())
+    memory = min((gpu.memory_mib for gpu in gpus), default=0) * 2**20
+    steps = plan_steps(config, gpus=len(gpus), model=described, weights=weights, memory=memory)
     return Ladder(steps, make, on_step=lambda fact: note(journal, {"left": fact}))
 
 

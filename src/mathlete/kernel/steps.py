@@ -1,7 +1,7 @@
 """The steps of the ladder of engines: what each changes in the settings of the one that was left, and for which causes.
 
 A step builds on the one before it, so that what mended one cause stays where the next is met; one that would change
-nothing of what the cause is about costs a boot in vain, and is passed over.
+nothing of what the cause is about, or leave the weights no room, costs a boot in vain, and is passed over.
 """
 
 import re
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from mathlete.kernel.config import KernelConfig
+from mathlete.models import Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
 
 _SAFE_ROWS = 64
@@ -62,13 +63,23 @@ class EngineStep:
     """Makes its settings of those that were left, and of the cause; None: it has its own."""
     about: Sequence[tuple[str, Sequence[str]]] = ()
     """(Pattern of causes, settings that they are about); any other is about all of them."""
+    fits: Callable[[VllmSettings], bool] = lambda vllm: True
+    """Whether the weights may fit into the machine's GPUs by settings that a change makes."""
     repeats: bool = False
-    """Whether it tries the settings that were left again and again: nothing but them can answer."""
+    """Whether it tries its own settings and those that were left by turns: nothing but them can answer."""
+    left: VllmSettings | None = None
+    """The latter, of one that was taken."""
 
-    def follow(self, left: "EngineStep", cause: str) -> "EngineStep | None":
-        """Return it as the next after one that was left for this cause; None where it mends nothing of it."""
+    def follow(self, left: "EngineStep", cause: str, *, served: bool = False) -> "EngineStep | None":
+        """Return it as the next after one that was left for this cause; None where it mends nothing of it.
+
+        Args:
+            left: the step that was left.
+            cause: why, in words.
+            served: whether samples came of it.
+        """
         if self.repeats:
-            return replace(self, vllm=left.vllm)
+            return self._take_turn(left, cause, served=served)
         if not re.search(self.mends, cause):
             return None
         if self.change is None:
@@ -76,16 +87,30 @@ class EngineStep:
         vllm = self.change(left.vllm, cause)
         about = next((names for said, names in self.about if re.search(said, cause)), _ALL)
         differs = any(getattr(vllm, name) != getattr(left.vllm, name) for name in about)
-        return replace(self, vllm=vllm) if differs else None
+        return replace(self, vllm=vllm) if differs and self.fits(vllm) else None
+
+    def _take_turn(self, left: "EngineStep", cause: str, *, served: bool) -> "EngineStep":
+        if served:
+            return replace(self, vllm=left.vllm, left=left.left or left.vllm)
+        # What made a step necessary may have passed, and one that shrank may never load the model.
+        shrank = left.vllm != self.vllm
+        kept = left.vllm if shrank else left.left or self.vllm
+        if re.search(_CACHE, cause):
+            kept = _change_memory(kept, cause, most=_MUCH_MEMORY)
+        return replace(self, vllm=self.vllm if shrank else kept, left=kept)
 
 
-def plan_steps(config: KernelConfig, *, gpus: int, model: Mapping[str, object]) -> list[EngineStep]:
+def plan_steps(
+    config: KernelConfig, *, gpus: int, model: Mapping[str, object], weights: int = 0, memory: int = 0
+) -> list[EngineStep]:
     """Return the steps of a notebook's ladder, first choice first; the last has no condition.
 
     Args:
         config: how it answers.
         gpus: the machine's.
         model: the model's config.json; empty where it cannot be read.
+        weights: the bytes of its weights; 0 where they are not known.
+        memory: the bytes of one GPU's memory; 0 where they are not known.
 
     >>> [step.name for step in plan_steps(KernelConfig(engine="vllm"), gpus=1, model={})]
     ['vllm', 'vllm with safer settings', 'vllm with half the context', 'embedded']
@@ -103,13 +128,24 @@ def plan_steps(config: KernelConfig, *, gpus: int, model: Mapping[str, object]) 
     shorter = partial(_make_shorter, config=config, longest=shape.longest)
     # A CPU build has one choice of most settings, and rehearses what a GPU's does.
     step = partial(EngineStep, engine="vllm", about=_ABOUT if gpus else ())
+    if memory:
+        fits = partial(_may_hold, gpus=gpus, shape=shape, weights=Shape.count_loaded(weights, model=model), memory=memory)
+        step = partial(step, fits=fits)
     return [
         step(name="vllm", vllm=config.vllm),
         step(name="vllm with safer settings", change=safer),
         *([step(name="vllm on one GPU", mends=_JOINING, change=_stay_alone)] if gpus > 1 and shared > 1 else ()),
         step(name="vllm with half the context", mends=rf"GPU memory|{_CACHE}", change=shorter),
-        embedded if config.embedded else step(name="vllm again", repeats=True),
+        embedded if config.embedded else step(name="vllm again", vllm=config.vllm, repeats=True),
     ]
+
+
+def _may_hold(vllm: VllmSettings, *, gpus: int, shape: VllmShape, weights: int, memory: int) -> bool:
+    """Return whether each GPU's share of its memory is as much as its part of the weights."""
+    shared = vllm.choose_parallel(gpus=gpus, heads=shape.shares) * vllm.count_stages()
+    # A cache whose size is said is beside the share, as in `_change_memory`.
+    share = vllm.gpu_memory_utilization if vllm.kv_gib is None else 1.0
+    return weights / shared - vllm.read_offloaded() <= share * memory
 
 
 def _make_safer(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmShape) -> VllmSettings:

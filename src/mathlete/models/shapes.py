@@ -24,6 +24,10 @@ _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 """Types of layers, in a config's layer_types, that need what attention needs, or less."""
 
 
+_NARROWER = {"float32": 2, "float64": 4}
+"""{type that dense weights are stored in: how many times smaller they are in 16 bits, in which engines load them}."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shape:
     """The shape of a Llama or Qwen2 decoder; any other with gated feed-forward layers is close to one."""
@@ -76,6 +80,24 @@ class Shape:
         inner = config.get("text_config")
         parts = (config, inner if isinstance(inner, Mapping) else {})
         return next((how for part in parts if isinstance(how := part.get("quantization_config"), Mapping)), None)
+
+    @staticmethod
+    def count_loaded(weights: int, *, model: Mapping[str, object]) -> int:
+        """Return the bytes that an engine holds of weights, which on a GPU computes in 16 bits.
+
+        Args:
+            weights: bytes of the weights as they are stored.
+            model: the model's config.json.
+
+        >>> Shape.count_loaded(28, model={"torch_dtype": "float32"}), Shape.count_loaded(14, model={"dtype": "float16"})
+        (14, 14)
+        """
+        if Shape.read_quantization(model) is not None:
+            return weights
+        inner = model.get("text_config")
+        parts = (model, inner if isinstance(inner, Mapping) else {})
+        said = [part.get(name) for part in parts for name in ("dtype", "torch_dtype")]
+        return weights // next((_NARROWER.get(str(one), 1) for one in said if one), 1)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Shape":

@@ -6,7 +6,7 @@ from mathlete.errors import UserError
 from mathlete.gates import REBUILD, require_passed
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel import KernelConfig
-from mathlete.models import Device
+from mathlete.models import Device, Shape
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.embedded_fit import MOST_WEIGHTS, find_unloadable
@@ -16,7 +16,6 @@ from mathlete.submission.metadata import DOWNLOADS, DOWNLOADS_FOLDER, KERNEL_FIL
 from mathlete.submission.mounts import read_mounted
 from mathlete.submission.refusal import Check, Refusal, check, refusal_of
 from mathlete.submission.release import check_release
-from mathlete.submission.vllm_memory import count_loaded
 from mathlete.submission.vllm_wheels import check_wheels
 from mathlete.submission.weights import formats_of, list_needed, name_storage
 from mathlete.submission.wheelhouse import verify, verify_sums
@@ -162,7 +161,7 @@ def _sizes(build: Build) -> Iterator[Refusal]:
     # The embedded engine uses one GPU, whatever the machine has.
     elif (
         gpu is not None
-        and (loaded := count_loaded(weights, model=read_json(build.model / "config.json"))) > MOST_WEIGHTS * gpu.memory
+        and (loaded := Shape.count_loaded(weights, model=read_json(build.model / "config.json"))) > MOST_WEIGHTS * gpu.memory
     ):
         count = gpu.machines[build.machine]
         of = "" if count in (None, 1) else f" (of {count}: the engine uses 1)"

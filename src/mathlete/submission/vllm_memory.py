@@ -14,31 +14,11 @@ _COMPUTING = 2**30
 (the message of vLLM 0.6 before it captured them, worker/model_runner.py)."""
 
 
-_NARROWER = {"float32": 2, "float64": 4}
-"""{type that dense weights are stored in: how many times smaller they are in 16 bits, in which engines load them}."""
 _MAIN_GIB = {"NvidiaTeslaT4": 31, "NvidiaL4": 192, "NvidiaH100": 234}
 """{machine: GiB of its main memory, at most}: seen on Kaggle, and of Google's only types with four L4 and with one H100
 (cloud.google.com/compute/docs/gpus: g2-standard-48, a3-highgpu-1g)."""
 _MAIN_KEPT_GIB = 6
 """Of it for the notebook, vLLM's own processes and the system."""
-
-
-def count_loaded(weights: int, *, model: Mapping[str, object]) -> int:
-    """Return the bytes that an engine holds of weights, which on a GPU computes in 16 bits.
-
-    Args:
-        weights: bytes of the weights as they are stored.
-        model: the model's config.json.
-
-    >>> count_loaded(28, model={"torch_dtype": "float32"}), count_loaded(14, model={"dtype": "bfloat16"})
-    (14, 14)
-    """
-    if Shape.read_quantization(model) is not None:
-        return weights
-    inner = model.get("text_config")
-    parts = (model, inner if isinstance(inner, Mapping) else {})
-    said = [part.get(name) for part in parts for name in ("dtype", "torch_dtype")]
-    return weights // next((_NARROWER.get(str(one), 1) for one in said if one), 1)
 
 
 def find_wrong_offload(config: KernelConfig, *, machine: str, gpus: int) -> UserError | None:
@@ -76,7 +56,7 @@ def find_crowding(
     """
     vllm, shape, stages = config.vllm, VllmShape.of(model), config.vllm.count_stages()
     computing = gpu.context_bytes + _COMPUTING
-    own = max(0.0, count_loaded(weights, model=model) / shared - vllm.read_offloaded())
+    own = max(0.0, Shape.count_loaded(weights, model=model) / shared - vllm.read_offloaded())
     # `determine_available_memory` of v1/worker/gpu_worker.py: the share is of all memory, a size is taken as it is.
     total = gpu.memory if vllm.kv_gib is not None else vllm.gpu_memory_utilization * gpu.memory
     free = total - own - computing
