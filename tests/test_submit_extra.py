@@ -104,8 +104,10 @@ EXTRA: list[tuple[str, object, dict[str, Any], str]] = [
     ("optimization_level", 7, {}, "must be one of 0, 1, 2, 3, got 7"),
     ("optimization_level", True, {}, "must be one of 0, 1, 2, 3, got true"),
     ("optimization_level", 0, {}, ""),
+    ("enable_chunked_prefill", "True", {}, "must be true or false, got True.\n  Fix: write true"),
     ("distributed_executor_backend", "mpp", {}, "must be one of mp"),
-    ("max_cudagraph_capture_size", -5, {}, "at least 1, at most 512"),
+    ("max_cudagraph_capture_size", -5, {}, "at least 1, got -5"),
+    ("max_cudagraph_capture_size", 1024, {}, ""),
     ("limit_mm_per_prompt", {"image": 0, "video": 0}, {}, ""),
     ("limit_mm_per_prompt", {"image": 2}, {}, "must be an object in JSON that rules kinds"),
     ("limit_mm_per_prompt", 3, {}, "must be an object in JSON that rules kinds"),
@@ -219,9 +221,10 @@ def test_a_quantisation_of_other_weights_of_the_same_method_is_refused(tmp_path:
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (1025, "must hold a whole completion and a question of 2048 tokens, got 1025 for completions of 1024"),
-        (1024 + 2047, "give 3072"),
-        (1024 + 2048, ""),
+        (1024, "must hold a whole completion and a question, got 1024 for completions of 1024"),
+        (1000, "give 3072"),
+        # What the model's context leaves beside the same cap without the flag is taken with it too.
+        (1024 + 512, ""),
         (32769, "within the model's context"),
     ],
 )
@@ -242,7 +245,18 @@ def test_the_models_own_prompt_is_held_against_the_context_that_vllm_is_given() 
     with pytest.raises(UserError, match="context of 33 tokens beside its prompt") as refused:
         check_serving(export, replace(config, vllm=VllmSettings(max_model_len=33)))
     cure = int(refused.value.cure.rpartition(" ")[2])
-    check_serving(export, replace(config, vllm=VllmSettings(max_model_len=cure)))
+    left = f"{cure - 32} tokens are left for a question"
+    assert check_serving(export, replace(config, vllm=VllmSettings(max_model_len=cure))).startswith(left)
+    assert check_serving(export, config) == ""
+    # What closes a forced answer counts too, and the cap that the cure names is taken.
+    for harvest_tokens in (32, 200):
+        forced = replace(config.policy, harvest=0.5, harvest_tokens=harvest_tokens)
+        forced = replace(forced, sampling=SamplingConfig(max_tokens=900))
+        with pytest.raises(UserError, match="beside its prompt") as refused:
+            check_serving(export, replace(config, policy=forced, vllm=VllmSettings(max_model_len=500)))
+        cap = int(refused.value.cure.partition("--sampling.max-tokens ")[2].partition(",")[0])
+        forced = replace(forced, sampling=SamplingConfig(max_tokens=cap))
+        check_serving(export, replace(config, policy=forced, vllm=VllmSettings(max_model_len=500)))
 
 
 LLAMA_70B: dict[str, object] = {
@@ -253,9 +267,11 @@ LLAMA_70B: dict[str, object] = {
 
 @pytest.mark.parametrize("gib", [50, 60, 66, 68, 69])
 @pytest.mark.parametrize("block", ["16", "256", "4096", "200000"])
-def test_what_is_said_to_have_room_has_room(gib: int, block: str) -> None:
+@pytest.mark.parametrize("harvest", [0.0, 0.5])
+def test_what_is_said_to_have_room_has_room(gib: int, block: str, harvest: float) -> None:
     """Whole blocks count, and what the cure asks for is taken."""
-    config = replace(KernelConfig(), policy=Policy(sampling=SamplingConfig(max_tokens=32768)))
+    policy = Policy(sampling=SamplingConfig(max_tokens=32768), harvest=harvest, harvest_tokens=200)
+    config = replace(KernelConfig(), policy=policy)
     config = replace(config, vllm=VllmSettings(extra={"block_size": block}))
     given: dict[str, Any] = {"gpu": GPUS["h100"], "shared": 1, "weights": gib * 2**30, "model": LLAMA_70B}
     refused = find_crowding(config, **given)
@@ -267,7 +283,8 @@ def test_what_is_said_to_have_room_has_room(gib: int, block: str) -> None:
         int(words[words.index(flag) + 1].rstrip(",")) for flag in ("--sampling.max-tokens", "--vllm.max-model-len")
     )
     tried = replace(config, vllm=replace(config.vllm, max_model_len=length))
-    tried = replace(tried, policy=Policy(sampling=SamplingConfig(max_tokens=cap)))
+    tried = replace(tried, policy=replace(policy, sampling=SamplingConfig(max_tokens=cap)))
+    assert tried.policy.longest_tokens + vllm_fit.QUESTION_TOKENS <= length
     assert find_crowding(tried, **given) is None
     assert [*vllm_fit._check_context(tried, model=LLAMA_70B)] == []
 
@@ -292,10 +309,12 @@ ROOM: list[tuple[str, dict[str, object], VllmSettings, float, str]] = [
     ),
     # What stays in main memory is counted, in either door, and held against that.
     ("NvidiaH100", QWEN, VllmSettings(extra={"cpu_offload_gb": "40"}), 90, ""),
-    ("NvidiaH100", QWEN, VllmSettings(extra={"cpu_offload_gb": "229"}), 90, "into the 234 GiB of the machine's main"),
+    ("NvidiaH100", QWEN, VllmSettings(extra={"cpu_offload_gb": "229"}), 290, "into the 234 GiB of the machine's main"),
     ("NvidiaTeslaT4", QWEN, VllmSettings(extra={"cpu_offload_gb": "12"}), 40, ""),
     ("NvidiaTeslaT4", QWEN, VllmSettings(extra={"cpu_offload_gb": "95"}), 200, "got 190 GiB of 2 GPUs"),
-    ("NvidiaL4X1", QWEN, VllmSettings(extra={"cpu_offload_gb": "4"}), 10, "whose main memory is known here"),
+    ("NvidiaL4X1", QWEN, VllmSettings(extra={"cpu_offload_gb": "400"}), 40, ""),
+    # No more can stay there than the weights are.
+    ("NvidiaTeslaT4", QWEN, VllmSettings(extra={"cpu_offload_gb": "64"}), 10, ""),
     # The share of memory that vLLM is given, and no other.
     ("NvidiaH100", QWEN, VllmSettings(gpu_memory_utilization=0.95, max_model_len=9000), 70, ""),
     ("NvidiaH100", QWEN, VllmSettings(gpu_memory_utilization=0.5), 45, "on one GPU of 79.6 GiB, got 45.0 GiB"),

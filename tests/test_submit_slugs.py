@@ -23,7 +23,13 @@ OWN: list[tuple[tuple[str, ...], str]] = [
     (("--names.vllm", "mathlete-model"), "must have slugs of their own, got mathlete-model, 2 times"),
     (("--names.vllm", "ab"), "vllm/kernel-metadata.json: id must have a slug of at least five characters"),
     (("--names.vllm", "My Wheels"), "must be owner/slug"),
-    (("--names.wheels", "mathlete-submission"), "must have slugs of their own"),
+    # Kaggle addresses each by its kind, and the notebook is not among what it mounts.
+    (
+        ("--names.wheels", "mathlete-submission", "--names.model", "mathlete-submission"),
+        "got mathlete-submission, 2 times",
+    ),
+    (("--names.kernel", "mathlete-model"), ""),
+    (("--names.kernel", "mathlete-wheels"), ""),
     (("--names.model", "mathlete-wheels"), "must have slugs of their own"),
     (("--names.wheels", "Wheels!"), "small letters"),
     (("--vllm-wheels", "runs/vw", "--names.vllm", "mathlete-wheels"), "got mathlete-wheels, 2 times: dataset_sources"),

@@ -129,7 +129,9 @@ def plan_steps(
     # A CPU build has one choice of most settings, and rehearses what a GPU's does.
     step = partial(EngineStep, engine="vllm", about=_ABOUT if gpus else ())
     if memory:
-        fits = partial(_may_hold, gpus=gpus, shape=shape, weights=Shape.count_loaded(weights, model=model), memory=memory)
+        fits = partial(
+            _may_hold, gpus=gpus, shape=shape, weights=Shape.count_loaded(weights, model=model), memory=memory
+        )
         step = partial(step, fits=fits)
     return [
         step(name="vllm", vllm=config.vllm),

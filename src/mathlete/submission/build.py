@@ -336,10 +336,10 @@ def build_submission(
     if vllm_wheels is not None and choice.engine != "vllm":
         say("--vllm-wheels not used: the engine is another one")
     config = replace(config, engine=choice.engine)
-    check_serving(model, config, weights=names.uploads_model)
+    tight = check_serving(model, config, weights=names.uploads_model)
     config, told = settle_steps(config, model=model, machine=shape, weights=size)
-    if told:
-        say(told)
+    for line in filter(None, (tight, told)):
+        say(line)
     vllm = choose_bringer(vllm_wheels) if choice.engine == "vllm" else None
     outcome = require_passed(model, reason=accept_refused)
     names = names.name_variation(model)

@@ -86,7 +86,7 @@ def find_lack_of_room(*, model: Path, machine: str, config: KernelConfig, weight
     if (gpu := Device.of_machine(machine)) is None:
         return None
     shared, settings = count_shared(config, machine, model), read_json(model / "config.json")
-    wrong = find_wrong_offload(config, machine=machine, gpus=shared * config.vllm.count_replicas())
+    wrong = find_wrong_offload(config, machine=machine, shared=shared, weights=weights, model=settings)
     return wrong or find_crowding(config, gpu=gpu, shared=shared, weights=weights, model=settings)
 
 

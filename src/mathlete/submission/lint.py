@@ -247,22 +247,29 @@ def _sources(metadata: Mapping[str, object]) -> Iterator[Refusal]:
 def _apart(metadata: Mapping[str, object]) -> Iterator[Refusal]:
     """Yield slugs that stand for two things, or that Kaggle gives to no data set of one's own.
 
-    Kaggle's older folders have what is mounted by its slug alone, and a build knows its parts by theirs.
+    Kaggle's older folders have what is mounted by its slug alone, and a build knows its parts by theirs. The notebook
+    is not mounted: an address on Kaggle has its kind, so only another notebook can be taken for it.
     """
     lists = {key: [str(one) for one in value] for key in _SOURCES if isinstance(value := metadata[key], list)}
-    parts = {str(metadata["id"]): "id", **{name: key for key, names in lists.items() for name in names}}
-    named = [str(metadata["id"]), *chain.from_iterable(lists.values())]
-    slugs = Counter((name.split("/")[1] if "/" in name else name).lower() for name in named)
-    for slug in (slug for slug, times in slugs.items() if times > 1):
-        same = [f"{key} {name}" for name, key in parts.items() if slug in name.lower().split("/")[:2]]
-        rule = f"{KERNEL_FILE}: the notebook and all that it mounts must have slugs of their own"
-        cure = "build with another --names.kernel, --names.wheels, --names.model or --names.vllm"
-        yield Refusal(rule=rule, value=f"{slug}, {slugs[slug]} times: {', '.join(same)}", cure=cure)
+    mounted = [(key, name) for key, names in lists.items() for name in names]
+    notebooks = [("id", str(metadata["id"])), *((key, name) for key, name in mounted if key == "kernel_sources")]
+    rule = f"{KERNEL_FILE}: the notebook and all that it mounts must have slugs of their own"
+    cure = "build with another --names.kernel, --names.wheels, --names.model or --names.vllm"
+    for named in (notebooks, mounted):
+        slugs = Counter(_slug_in(name) for _, name in named)
+        for slug in (slug for slug, times in slugs.items() if times > 1):
+            same = [f"{key} {name}" for key, name in named if _slug_in(name) == slug]
+            yield Refusal(rule=rule, value=f"{slug}, {slugs[slug]} times: {', '.join(same)}", cure=cure)
     owner = str(metadata["id"]).partition("/")[0]
     for name in lists.get("dataset_sources", []):
         if name.startswith(f"{owner}/") and not _is_dataset_slug(name.split("/")[1]):
             cure = "build with another --names.wheels or --names.vllm"
             yield _refuse_key("dataset_sources", name, f"have {_DATASET_SLUG}", cure)
+
+
+def _slug_in(name: str) -> str:
+    """Return the slug in owner/slug, or in a name without an owner."""
+    return name.lower().split("/")[1 if "/" in name else 0]
 
 
 def _notebook(folder: Path, metadata: Mapping[str, object], *, serves: bool = True) -> Iterator[Refusal]:

@@ -10,6 +10,7 @@ from mathlete.kernel import KernelConfig
 from mathlete.models import Shape, find_model, load_prompt_format
 from mathlete.runs import read_json
 from mathlete.sampling.embedded import check_covered
+from mathlete.submission.vllm_fit import QUESTION_TOKENS
 
 _DENSE = frozenset(("F64", "F32", "F16", "BF16"))
 """Types of a dense model's tensors, as safetensors' headers name them."""
@@ -19,8 +20,10 @@ _LENGTH = 8
 """Bytes before a header, which say its length. Source: huggingface.co/docs/safetensors, "Format"."""
 
 
-def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) -> None:
+def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) -> str:
     """Check tokenizer, padding, template, context, attention and types of a model, as the engine does when it opens it.
+
+    Returns what a person should know of the room for a question; "" where nothing.
 
     Args:
         model: the export.
@@ -43,15 +46,19 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
         # It may be told to attend to less.
         context = min(own, config.vllm.choose_context(context=own, max_tokens=asked) or own)
         cure = cure if context == own else f"--vllm.max-model-len {min(own, asked + prompt)}"
+    closing = asked - config.policy.sampling.max_tokens
     if asked > (room := context - prompt):
         raise UserError(
             f"a completion must fit into the model's context of {context} tokens beside its prompt",
             value=f"{asked} tokens, and {max(0, room)} are left by a prompt of {prompt}",
-            cure=f"build with --sampling.max-tokens {max(1, room // 2)}, or with {cure}",
+            cure=f"build with --sampling.max-tokens {max(1, min(room // 2, room - closing))}, or with {cure}",
         )
     settings = read_json(model / "config.json")
     if not Shape.read_quantization(settings):
         _check_tensors(model, _list_shapes(settings))
+    if (left := context - asked) >= min(QUESTION_TOKENS, own // 2):
+        return ""
+    return f"{left} tokens are left for a question beside a whole completion; one that is longer is not answered"
 
 
 def _list_shapes(config: Mapping[str, object]) -> dict[str, list[int]]:

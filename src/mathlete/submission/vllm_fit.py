@@ -16,7 +16,7 @@ from mathlete.submission.vllm_extra import find_wrong_extra
 from mathlete.submission.vllm_schemes import find_wrong_scheme
 
 QUESTION_TOKENS = 2048
-"""Tokens that a context must hold beside a whole completion: any competition's question fits, with its template."""
+"""Tokens beside a whole completion in which any competition's question fits, with its template."""
 _MARLIN_GROUPS = (-1, 32, 64, 128)
 """Weights with a scale in common, of which its kernels have one (marlin_utils.py); -1: a whole column."""
 _ONLINE = ("fp8", "mxfp8", "bitsandbytes")
@@ -113,11 +113,15 @@ def _check_context(config: KernelConfig, *, model: Mapping[str, object]) -> Iter
     asked, room, longest = config.vllm.max_model_len, config.policy.longest_tokens, VllmShape.of(model).longest
     if asked is None:
         return
-    # Of a model that attends to less, all that it attends to.
-    if asked < (least := min(longest or 2**31, room + QUESTION_TOKENS)):
-        rule = f"--vllm.max-model-len must hold a whole completion and a question of {QUESTION_TOKENS} tokens"
-        value = f"{asked} for completions of {room}"
-        yield UserError(rule, value=value, cure=f"{_LEAVE_OUT}, give {least}, or a smaller --sampling.max-tokens")
+    # How much the prompt takes is held where the tokenizer is read, `check_serving`; of a model that attends to less,
+    # its whole context is.
+    if asked < min(longest or 2**31, room + 1):
+        rule, value = (
+            "--vllm.max-model-len must hold a whole completion and a question",
+            f"{asked} for completions of {room}",
+        )
+        cure = f"{_LEAVE_OUT}, give {min(longest or 2**31, room + QUESTION_TOKENS)}, or a smaller --sampling.max-tokens"
+        yield UserError(rule, value=value, cure=cure)
     if longest is not None and asked > longest:
         rule = "--vllm.max-model-len must be within the model's context"
         yield UserError(rule, value=f"{asked} of {longest}", cure=_LEAVE_OUT)

@@ -21,24 +21,26 @@ _MAIN_KEPT_GIB = 6
 """Of it for the notebook, vLLM's own processes and the system."""
 
 
-def find_wrong_offload(config: KernelConfig, *, machine: str, gpus: int) -> UserError | None:
-    """Return why a machine's main memory may not hold the weights that are left there; None where it does.
+def find_wrong_offload(
+    config: KernelConfig, *, machine: str, shared: int, weights: int, model: Mapping[str, object]
+) -> UserError | None:
+    """Return why a machine's main memory cannot hold the weights that are left there; None where it may.
 
     Args:
         config: how the notebook answers.
-        machine: Kaggle's machine shape.
-        gpus: how many GPUs leave as much there.
+        machine: Kaggle's machine shape; nothing is said of one whose memory is not known here.
+        shared: how many GPUs share the model.
+        weights: the bytes of the model's weights.
+        model: the model's config.json.
     """
-    offloaded = config.vllm.read_offloaded() * gpus / 2**30
-    if not offloaded:
-        return None
-    if (main := _MAIN_GIB.get(machine)) is None:
-        rule = "--vllm.extra cpu_offload_gb needs a machine whose main memory is known here"
-        return UserError(rule, value=machine, cure=f"leave it out, or use {' or '.join(_MAIN_GIB)}")
-    if offloaded > main - _MAIN_KEPT_GIB:
+    # No GPU leaves more there than it would hold.
+    most = Shape.count_loaded(weights, model=model) / shared
+    gpus, main = shared * config.vllm.count_replicas(), _MAIN_GIB.get(machine)
+    offloaded = min(config.vllm.read_offloaded(), most) * gpus / 2**30
+    if main is not None and offloaded > main - _MAIN_KEPT_GIB:
         rule = f"--vllm.extra cpu_offload_gb must fit into the {main} GiB of the machine's main memory"
-        most = (main - _MAIN_KEPT_GIB) / gpus
-        return UserError(rule, value=f"{offloaded:g} GiB of {gpus} GPUs", cure=f"give {most:g} at most")
+        cure = f"give {(main - _MAIN_KEPT_GIB) / gpus:g} at most"
+        return UserError(rule, value=f"{offloaded:g} GiB of {gpus} GPUs", cure=cure)
     return None
 
 
@@ -83,7 +85,9 @@ def find_crowding(
     if needed <= left:
         return None
     most_tokens = max(0, int(left * stages // token) // block * block) if token else 0
-    cap = min(most_tokens // 2, most_tokens - QUESTION_TOKENS)
+    # What closes a forced answer is said beside the cap.
+    closing = config.policy.longest_tokens - config.policy.sampling.max_tokens
+    cap = min(most_tokens // 2, most_tokens - QUESTION_TOKENS) - closing
     value = f"{tokens or 0:,} tokens, {needed / 2**30:.1f} GiB, where {left / 2**30:.1f} are left"
     return UserError(
         "the keys and values of a whole context must fit beside the weights in vLLM",
