@@ -222,10 +222,10 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
         choice.write(file)
         out.print(f"{file}: {choice.words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
         how = f"--policy-file {shlex.quote(str(file))}"
-    if drawn.unsaid:
+    if unsaid := drawn.list_unsaid(forced=choice.harvest > 0):
         out.print(
             "the recordings do not say how their samples were drawn, or differ, so these are not carried: "
-            f"{', '.join(drawn.unsaid)}"
+            f"{', '.join(unsaid)}"
         )
     if drawn.others:
         out.print(f"what no word of a notebook says changed the samples too: {', '.join(drawn.others)}", markup=False)

@@ -15,6 +15,7 @@ from mathlete.command.command_line import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.metrics import Interval
+from mathlete.mistakes import require_words
 from mathlete.prompts import PromptSettings
 from mathlete.replay import Choice
 from mathlete.replay.drawn import DrawnAs
@@ -70,7 +71,7 @@ def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, wo
         results["policy"]["sampling"] = sampling.to_json()
         Path(folder, "results.json").write_text(json.dumps(results))
     differ = DrawnAs.read([Path("one"), Path("other")])
-    assert (differ.unsaid, differ.tools, differ.prompt) == (["sampling", "cap"], {}, {})
+    assert (differ.list_unsaid(forced=False), differ.tools, differ.prompt) == (["sampling", "cap"], {}, {})
     assert DrawnAs.read([Path("nowhere")]) == DrawnAs()
     words = ("replay", "one", "--simulations", 100, "--n", 1, "--stop", "none", "--write-policy", "policy.json")
     assert "--sampling.min-p 0.02 --sampling.top-k 50 --sampling.stop Q: 'a b'" in " ".join(
@@ -148,6 +149,24 @@ def test_forced_answers_have_the_cap_of_the_recordings_and_none_where_none_is_as
     )
     assert "--harvest 0.5 --harvest-tokens 200" in forced.words
     assert free.harvest_tokens is None
+    # One that differs between recordings is named where it is needed.
+    apart = DrawnAs(sampling={}, max_tokens=9, tools={}, prompt={})
+    assert [apart.list_unsaid(forced=forced) for forced in (True, False)] == [["cap on forced answers"], []]
+
+
+def test_settings_of_another_version_are_named_and_not_carried(evaluate: CommandLine, workdir: Path) -> None:
+    record(workdir / "one", RECORDED)
+    results = json.loads(Path("one/results.json").read_text())
+    for group in (results["policy"]["sampling"], results["tools"], results["prompt"]):
+        group["max_p"] = 0.5
+    results["prompt"]["organiser"] = ["x"]
+    Path("one/results.json").write_text(json.dumps(results))
+    words = ("replay", "one", "--simulations", 100, "--n", 1, "--stop", "none", "--write-policy", "p.json")
+    shown = " ".join(evaluate(*words).stdout.split())
+    assert "sampling.max-p 0.5, tools.max-p 0.5, prompt.organiser ['x'], prompt.max-p 0.5" in shown
+    assert "max_p" not in Path("p.json").read_text()
+    known = Choice.read(Path("p.json"))
+    assert (known.draw_tools(ToolSettings()), known.sampling["top_k"]) == (ToolSettings(**(RECORDED.tools or {})), 50)  # type: ignore[arg-type]
 
 
 def test_what_recordings_do_not_say_is_named_and_stays_the_builds(evaluate: CommandLine, workdir: Path) -> None:
@@ -174,6 +193,9 @@ def test_an_organisers_prompt_is_refused_by_name(submit: CommandLine, evaluate: 
     refused = " ".join(submit("build", "--policy-file", "p.json", "--names.owner", "alice").refusal.split())
     assert "a notebook's prompt is its own, got --prompt.organiser nemotron-like" in refused
     assert "--prompt.organiser '' in place of the policy file's" in refused
+    words = ("build", "--policy-file", "p.json", "--names.owner", "alice", "--prompt.organiser", "", "--run", "x")
+    require_words(list(words))
+    assert submit(*words).code == 0
 
 
 @pytest.mark.usefixtures("workdir")
@@ -240,11 +262,31 @@ def test_a_replay_of_a_real_recording_hands_in_no_vote_that_is_not_shown(evaluat
     assert "only where every sample's text was recorded" in refused
 
 
+PLAIN: dict[str, object] = {
+    **{"policy": "all/majority", "n": 8, "max_tokens": None, "budget": "none", "recordings": [], "questions": 5},
+    **{"score": 1, "lo": 1, "hi": 1},
+}
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "[]",
         "{}",
+        *(
+            json.dumps({**PLAIN, **wrong})
+            for wrong in (
+                {"tools": {"turns": 2.0}},
+                {"tools": {"turns": True}},
+                {"tools": "x"},
+                {"prompt": {"organiser": 3}},
+                {"prompt": {"template_args": [3]}},
+                {"sampling": {"top_k": 2.5}},
+                {"harvest_tokens": -5},
+                {"max_tokens": 0},
+                {"n": 0},
+            )
+        ),
         '{"policy": "all/majority", "n": 8}',
         '{"policy": 3, "n": 8, "max_tokens": null, "budget": "none", "recordings": [], '
         '"questions": 5, "score": 1, "lo": 1, "hi": 1}',
@@ -252,6 +294,8 @@ def test_a_replay_of_a_real_recording_hands_in_no_vote_that_is_not_shown(evaluat
 )
 def test_a_file_that_is_no_choice_is_named(workdir: Path, text: str) -> None:
     file = workdir / "policy.json"
+    file.write_text(json.dumps(PLAIN))
+    assert Choice.read(file).n == 8
     file.write_text(text)
     with pytest.raises(UserError, match=r"policy\.json"):
         Choice.read(file)

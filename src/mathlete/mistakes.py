@@ -44,7 +44,7 @@ _RULES = {
 _RULES |= {errno.EPERM: _RULES[errno.EACCES], errno.ENFILE: _RULES[errno.EMFILE]}
 _TORCH_BYTES = 3 * 2**29
 """Address space with which the pocket model is evaluated; measured: 1.0 GB is too little for all of it, 2.0 enough."""
-_MAY_BE_EMPTY = ("instruction",)
+_MAY_BE_EMPTY = ("instruction", "organiser")
 """Ends of flags after which an empty word means something; else it is a variable of the shell that is not set."""
 _MEMORY = re.compile(
     r"cannot allocate memory|can't allocate memory|not enough memory|out of memory|failed to map segment|"

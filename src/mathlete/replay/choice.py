@@ -7,7 +7,7 @@ from typing import Self
 
 from mathlete.errors import UserError
 from mathlete.prompts import PromptSettings
-from mathlete.replay.drawn import DrawnAs, list_words
+from mathlete.replay.drawn import DrawnAs, list_words, require_types
 from mathlete.replay.outcomes import Outcome
 from mathlete.runs import read_record, write_json
 from mathlete.sampling import SamplingConfig
@@ -60,9 +60,13 @@ class Choice:
         for name, types in _TYPES.items():
             if type(getattr(self, name)) not in types:
                 raise TypeError(f"{name} is {getattr(self, name)!r:.40}")
-        SamplingConfig.from_json(self.sampling).check()
-        self.draw_tools(ToolSettings()).check()
-        self.draw_prompt(PromptSettings()).check()
+        for name in ("n", "max_tokens", "harvest_tokens"):
+            if (number := getattr(self, name)) is not None and number < 1:
+                raise TypeError(f"{name} is {number}")
+        sampling = SamplingConfig.from_json(self.sampling)
+        for settings in (sampling, self.draw_tools(ToolSettings()), self.draw_prompt(PromptSettings())):
+            require_types(settings)
+            settings.check()
 
     @property
     def words(self) -> str:

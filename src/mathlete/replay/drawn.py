@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from shlex import join
-from typing import Any, Self
+from types import UnionType
+from typing import Any, Self, get_args, get_origin, get_type_hints
 
 from mathlete.prompts import PromptSettings
 from mathlete.runs import read_json
@@ -14,6 +15,14 @@ from mathlete.tir import ToolSettings
 _CLOCKS = ("max_tokens", "timeout_s", "enough")
 """Words of SamplingConfig that are no part of `DrawnAs.sampling`: the cap is a field of its own, and a notebook's clock
 says the rest."""
+
+
+_GROUPS: Mapping[str, type[SamplingConfig | ToolSettings | PromptSettings]] = {
+    "sampling": SamplingConfig,
+    "tools": ToolSettings,
+    "prompt": PromptSettings,
+}
+"""{group of settings in a run's results: what it is here}."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +53,10 @@ class DrawnAs:
         same = {name: value for name, value in rows[0].items() if all(one.get(name) == value for one in rows)}
         return cls(**same, others=others)
 
-    @property
-    def unsaid(self) -> list[str]:
-        """What no run says, or not all alike, in words."""
+    def list_unsaid(self, *, forced: bool) -> list[str]:
+        """Return what no run says, or not all alike, in words; the cap on forced answers only where there are any."""
         parts = {"sampling": self.sampling, "cap": self.max_tokens, "tools": self.tools, "prompt": self.prompt}
+        parts |= {"cap on forced answers": self.harvest_tokens} if forced else {}
         return [name for name, value in parts.items() if value is None]
 
 
@@ -62,14 +71,37 @@ def _read_run(file: Path) -> dict[str, Any]:
     ):
         return {}
     own = {"precision": row.get("precision"), "sampling.timeout-s": sampling.get("timeout_s")}
+    read = dict[str, Mapping[str, object]]()
+    for group, kind in _GROUPS.items():
+        said = sampling if group == "sampling" else row.get(group) or {}
+        if isinstance(said, Mapping):
+            hints = get_type_hints(kind)
+            read[group] = {name: value for name, value in said.items() if name in hints and _suits(hints[name], value)}
+            # Another version's: no word here says it.
+            others = [name for name in said if name not in read[group]]
+            own |= {f"{group}.{name.replace('_', '-')}": said[name] for name in others}
+    known = read.pop("sampling")
     return {
-        "sampling": {name: value for name, value in sampling.items() if name not in _CLOCKS},
-        "max_tokens": sampling.get("max_tokens"),
+        **read,
+        "sampling": {name: value for name, value in known.items() if name not in _CLOCKS},
+        "max_tokens": known.get("max_tokens"),
         "harvest_tokens": policy.get("harvest_tokens"),
-        "tools": row.get("tools") or {},
-        "prompt": row.get("prompt") or {},
         "others": [f"{name} {value}" for name, value in own.items() if value not in (None, "auto")],
     }
+
+
+def require_types(settings: SamplingConfig | ToolSettings | PromptSettings) -> None:
+    """Raise TypeError where a field's value is of another type than the field; a truth value is no number."""
+    for name, hint in get_type_hints(type(settings)).items():
+        if not _suits(hint, value := getattr(settings, name)):
+            raise TypeError(f"{name} is {value!r:.40}")
+
+
+def _suits(hint: object, value: object) -> bool:
+    kinds = [get_origin(kind) or kind for kind in (get_args(hint) if isinstance(hint, UnionType) else (hint,))]
+    if isinstance(value, list | tuple):
+        return tuple in kinds and all(isinstance(one, str) for one in value)
+    return type(value) in kinds or (type(value) is int and float in kinds)
 
 
 def list_words(group: str, values: Mapping[str, object], usual: SamplingConfig | ToolSettings | PromptSettings) -> str:
