@@ -243,6 +243,19 @@ def test_what_the_organiser_fixes_is_the_default_and_nothing_else_is_taken(
     assert {one["messages"][0]["content"].partition("\n")[2] for one in server.requests} == {"Box it."}
     assert server.requests[0]["chat_template_kwargs"] == {"effort": "high"}
     assert "an organiser's prompt must be alone" in submit(*words, "--prompt.instruction", "Box.").refusal
+    # Rules are compared, not their spelling, and a policy file's prompt gives way.
+    shutil.copy("cup.toml", "same.toml")
+    assert submit(*words, "--prompt.organiser", "same.toml").result["samples"] == 8
+    chosen = {"policy": "all/majority", "n": 2, "max_tokens": 77, "budget": "none", "recordings": [], "questions": 4}
+    chosen |= {"score": 1, "lo": 1, "hi": 1, "sampling": {"temperature": 1.0, "top_p": 1.0}}
+    for prompt in ({"instruction": "Box."}, {"organiser": "gone.toml"}):
+        Path("p.json").write_text(json.dumps({**chosen, "prompt": prompt}))
+        done = submit(*words, "--policy-file", "p.json", "--overwrite")
+        assert done.code == 0, done.stderr
+        assert "the prompt is the organiser's, by the rules of cup" in " ".join(done.stderr.split())
+        refused = submit(*words, "--policy-file", "p.json", "--prompt.template-args", "a=b").refusal
+        assert "an organiser's prompt must be alone" in refused
+    assert {one["messages"][0]["content"].partition("\n")[2] for one in server.requests} == {"Box it."}
 
 
 def test_answers_are_those_of_an_evaluation(workdir: Path, submit: CommandLine, evaluate: CommandLine) -> None:

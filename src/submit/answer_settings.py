@@ -1,5 +1,6 @@
 """Settings of `submit answer`: the table, whose rules, which clock, and what of that the organiser fixes."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -100,18 +101,37 @@ class AnswerSettings:
             )
         return budget
 
-    def to_model(self) -> ModelSettings:
+    def to_model(self, *, say: Callable[[str], None]) -> ModelSettings:
         """Return the model and its engine, with the organiser's prompt where there is one.
 
+        Args:
+            say: called with what a policy file says of the prompt in vain.
+
         Raises:
-            UserError: it can't be built here, or something else is said of the prompt.
+            UserError: it can't be built here, or a flag says something else of the prompt.
         """
         if not (self.competition and self.rules and self.rules.prompt):
             return self.model
-        if self.model.prompt not in (PromptSettings(), PromptSettings(organiser=self.competition)):
-            value = ", ".join(self.model.prompt.to_json())
-            raise UserError("an organiser's prompt must be alone", value=value, cure="leave out all of --prompt.")
-        return replace(self.model, prompt=PromptSettings(organiser=self.competition))
+        own, asked = PromptSettings(organiser=self.competition), self.model.prompt
+        if asked not in (PromptSettings(), own):
+            value = ", ".join(asked.to_json())
+            if asked == self._read_filed_prompt():
+                # Whoever names a competition is asked as its organiser asks.
+                say(
+                    f"the prompt is the organiser's, by the rules of {self.rules.name}; the policy file's is not: {value}"
+                )
+            elif asked != PromptSettings(organiser=asked.organiser) or self._differs(asked.organiser):
+                raise UserError("an organiser's prompt must be alone", value=value, cure="leave out all of --prompt.")
+        return replace(self.model, prompt=own)
+
+    def _read_filed_prompt(self) -> PromptSettings:
+        from mathlete.replay import Choice
+
+        file = self.solving.policy_file
+        return Choice.read(file).draw_prompt(PromptSettings()) if file else PromptSettings()
+
+    def _differs(self, organiser: str) -> bool:
+        return self.rules is None or competition(organiser).prompt != self.rules.prompt
 
     def to_policy(self) -> Policy:
         """Return the policy in words and numbers.

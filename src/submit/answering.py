@@ -121,7 +121,7 @@ def make_plan(
 ) -> tuple[DrawingPlan, GateOutcome]:
     """Return (what is drawn, what the gates of the model's training said), and say what was chosen."""
     policy = settings.to_policy()
-    engine, reason = settings.to_model().choose(max_tokens=policy.longest_tokens)
+    engine, reason = settings.to_model(say=say).choose(max_tokens=policy.longest_tokens)
     if policy.harvest:
         engine.require_continuing()
     source = engine.source.folder
