@@ -9,10 +9,12 @@ import pytest
 from mathlete.command.command_line import read_leading_flags
 from mathlete.errors import UserError
 from mathlete.sampling import SamplingConfig
+from mathlete.sampling.served import VllmSettings
 from submit.building import (
     LEADING_FLAGS,
     NO_CHOICES,
     BuildSettings,
+    Drawing,
     ModelFacts,
     Solving,
     Wishes,
@@ -104,6 +106,35 @@ def test_a_broken_file_is_refused_with_its_name(workdir: Path, content: str) -> 
         defaults("--choices", "c.json")
     with pytest.raises(UserError, match="must be a file that a build kept"):
         defaults("--choices", "none.json")
+
+
+@pytest.mark.parametrize(
+    ("vllm", "says"),
+    [
+        (
+            VllmSettings(extra={"seed": "-1"}),
+            "leave it out; it was kept in runs/submit/choices.json, and `--vllm.extra` t",
+        ),
+        (
+            VllmSettings(max_model_len=9),
+            "it was kept in runs/submit/choices.json, and `--vllm.max-model-len None` takes",
+        ),
+    ],
+)
+def test_a_word_that_was_kept_is_refused_with_the_flag_that_takes_it_back(
+    built_wheels: Path, submit: CommandLine, vllm: VllmSettings, says: str
+) -> None:
+    kept = Path("runs/submit", CHOICES)
+    kept.parent.mkdir(exist_ok=True)
+    write_choices(kept, BuildSettings(drawing=Drawing(engine="vllm", vllm=vllm)), leave_out=NO_CHOICES)
+    words = ("build", "--names.owner", "alice")
+    refused = " ".join(submit(*words).refusal.split())
+    assert says in refused
+    cure = refused.partition("and `")[2].partition("`")[0].split()
+    assert submit(*words, *cure).code == 0
+    # What is typed was not kept.
+    kept.unlink()
+    assert "was kept" not in submit(*words, "--engine", "vllm", "--vllm.max-model-len", 9).refusal
 
 
 def test_the_file_holds_no_word_of_where_it_was_built(workdir: Path) -> None:

@@ -389,6 +389,10 @@ def test_a_build_of_vllm_mounts_the_download_and_passes_preflights_checks(
     assert "vLLM, without an embedded step after it" in [one.what for one in check_parts(alone)]
     with pytest.raises(UserError, match="weights that the embedded engine can load"):
         require_vllm_here(alone, "none")
+    with monkeypatch.context() as patch:
+        patch.setattr(Build, "find_unloadable", lambda *_, **__: "40.0 GiB of weights and its cache do not fit")
+        with pytest.raises(UserError, match=r"got .*: 40\.0 GiB of weights and its cache do not fit"):
+            require_vllm_here(alone, "none")
     monkeypatch.setattr("mathlete.submission.checks.find_unloadable", lambda *_, **__: "it does not read awq weights")
     assert "must not end on an embedded engine" in str([one.refusals for one in check_parts(build)])
     refused = {one.what for one in check_parts(build) if one.refusals}

@@ -117,9 +117,7 @@ class AnswerSettings:
             value = ", ".join(asked.to_json())
             if asked == self._read_filed_prompt():
                 # Whoever names a competition is asked as its organiser asks.
-                say(
-                    f"the prompt is the organiser's, by the rules of {self.rules.name}; the policy file's is not: {value}"
-                )
+                say(f"the prompt is the organiser's, by the rules of {self.rules.name}, not the policy file's: {value}")
             elif asked != PromptSettings(organiser=asked.organiser) or self._differs(asked.organiser):
                 raise UserError("an organiser's prompt must be alone", value=value, cure="leave out all of --prompt.")
         return replace(self.model, prompt=own)

@@ -27,7 +27,7 @@ from mathlete.submission import Build, Names, build_submission
 from mathlete.text import counted
 from mathlete.tir import ToolSettings
 from submit.adapters import AdapterChoices, build_adapter_command, note_build
-from submit.choices import CHOICES, read_choices, write_choices
+from submit.choices import CHOICES, name_kept, read_choices, write_choices
 from submit.mounting import find_export, find_model_files
 from submit.rules import find_rules
 from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
@@ -261,6 +261,18 @@ _CONTEXT = 4096
 
 def build_command(settings: BuildSettings) -> dict[str, object]:
     """Write the notebook, its metadata and its wheels; return their hashes."""
+    file = settings.choices or settings.run / CHOICES
+    try:
+        return _build(settings)
+    except UserError as error:
+        kept = read_choices(file, BuildSettings) if file.is_file() else None
+        told = kept and name_kept(error, settings, kept=kept, usual=_usual(settings.model), file=file)
+        if not told:
+            raise
+        raise UserError(error.rule, value=error.value, cure=f"{error.cure}; {told}") from error
+
+
+def _build(settings: BuildSettings) -> dict[str, object]:
     out = console(json=settings.json)
     require_apart(settings.run / "build.json")
     rules = competition(settings.competition)

@@ -1,6 +1,7 @@
 """The choices of a build as a file, from which it can be made again: here, elsewhere, or with one of them changed."""
 
 import json
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -30,6 +31,32 @@ def read_choices(file: Path, settings: type[Settings]) -> Settings:
     if not file.is_file():
         raise UserError("--choices must be a file that a build kept", value=str(file), cure="check the path")
     return read_record(file, lambda content: _make(settings, content))
+
+
+def name_kept(error: UserError, settings: object, *, kept: object, usual: object, file: Path) -> str:
+    """Return where a word that is refused comes from, and the flag that takes it back; "" where it was not kept.
+
+    Args:
+        error: the refusal, whose rule names a flag.
+        settings: what was to be built.
+        kept: the settings that the file holds.
+        usual: the defaults.
+        file: of choices.
+    """
+    flag = found[0] if (found := re.search(r"--[a-z0-9][a-z0-9.-]*", error.rule)) else ""
+    own, before, plain = (_look_up(one, flag) for one in (settings, kept, usual))
+    if own is None or own != before or own == plain:
+        return ""
+    # A switch has a word of its own, and a list of words none is no flag.
+    back = "--choices none" if isinstance(plain, bool | list) else f"{flag} {'' if plain == {} else plain}".strip()
+    return f"it was kept in {file}, and `{back}` takes it back"
+
+
+def _look_up(settings: object, flag: str) -> object:
+    value: object = _plain(settings)
+    for name in flag.removeprefix("--").replace("-", "_").split("."):
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return value
 
 
 def _plain(settings: object) -> dict[str, object]:

@@ -67,7 +67,8 @@ def require_vllm_here(build: Build, wheels: str) -> None:
     """Raise UserError where vLLM is the engine and its CPU build is not in the folder; "none" goes without it."""
     if build.config.engine == "vllm" and wheels == "none" and not build.config.embedded:
         rule, cure = "a rehearsal without vLLM needs weights that the embedded engine can load", "leave out --vllm none"
-        raise UserError(rule, value=f"{build.weight_format} in {build.model}", cure=cure)
+        why = build.find_unloadable(build.model, machine=build.machine, weights=build.weight_bytes)
+        raise UserError(rule, value=f"{build.model}: {why or build.weight_format}", cure=cure)
     if build.config.engine == "vllm" and wheels != "none" and not (Path(wheels) / VLLM_LOCK).is_file():
         cure = "fetch it once with `python -m submit image --engine vllm`"
         if build.config.embedded:

@@ -21,7 +21,7 @@ from mathlete.runs import (
     write_json,
 )
 from mathlete.submission.contents import list_contents
-from mathlete.submission.embedded_fit import settle_steps
+from mathlete.submission.embedded_fit import find_unloadable, settle_steps
 from mathlete.submission.engine_choice import EngineChoice, EngineWord, choose_engine
 from mathlete.submission.lint import require_sound
 from mathlete.submission.metadata import (
@@ -100,6 +100,7 @@ class Build:
     """What brings vLLM's wheels; None where the embedded engine is the first."""
     vllm_wheels: Path | None = None
     """Folder of vLLM's wheels that is sent as a data set; None: there is none."""
+    find_unloadable = staticmethod(find_unloadable)
 
     @property
     def downloads(self) -> Path:
@@ -177,9 +178,8 @@ class Build:
             raise UserError("there must be a build", value=f"no {file}", cure=cure)
         build = read_record(file, _build_of)
         for name in ("kaggle", "model", "wheels"):
-            if not getattr(build, name).is_dir():
-                value = str(getattr(build, name))
-                raise UserError(f"the build's {name} must be there", value=value, cure="run `submit build` again")
+            if not (part := getattr(build, name)).is_dir():
+                raise UserError(f"the build's {name} must be there", value=str(part), cure="run `submit build` again")
         return build
 
     @staticmethod
