@@ -128,6 +128,8 @@ class EngineProcess:
         """Processes started so far."""
         self.fruitless, self.trouble = 0, ""
         """Requests in a row, of the process that runs, that ended without a word; how the last of them ended."""
+        self.served = False
+        """Whether a sample with text came of the process that runs."""
 
     @property
     def alive(self) -> bool:
@@ -223,7 +225,7 @@ class EngineProcess:
                     sample = Sample.from_json(reply["sample"], where="the engine's reply")
                     if sample.text.strip():
                         # At once: whoever has enough samples closes the stream, and never sees its end.
-                        self.fruitless, self.trouble = 0, ""
+                        self.fruitless, self.trouble, self.served = 0, "", True
                     # That a question is too long is no fault of the engine's.
                     spoke = spoke or bool(sample.text.strip()) or sample.lacks_room
                     yield sample
@@ -261,7 +263,7 @@ class EngineProcess:
     def _start_process(self) -> None:
         self.close()
         self.starts += 1
-        self.fruitless, self.trouble = 0, ""
+        self.fruitless, self.trouble, self.served = 0, "", False
         self._inbox = _Inbox()
         with self._log.open("ab") as log:
             self._log_start = log.tell()

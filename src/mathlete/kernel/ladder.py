@@ -151,7 +151,8 @@ class Ladder:
         else:
             cause = "no sample came in the time of a question" if silent else self._process.cause_of_death()
         if barren or self._restarted:
-            self._leave(cause if barren else f"it ended a second time: {cause}", seconds=0.0, served=not barren)
+            served = self._process.served and not barren
+            self._leave(cause if barren else f"it ended a second time: {cause}", seconds=0.0, served=served)
             return
         self._restarted = True
         self._on_step({"step": self.step, "cause": cause, "seconds": 0.0, "next": self.step})

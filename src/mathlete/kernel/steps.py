@@ -76,7 +76,7 @@ class EngineStep:
         Args:
             left: the step that was left.
             cause: why, in words.
-            served: whether samples came of it.
+            served: whether samples came of its last process, which is not barren now.
         """
         if self.repeats:
             return self._take_turn(left, cause, served=served)
