@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from mathlete.folders import list_weights
 from mathlete.submission import checks
 from mathlete.submission.build import Build
 from mathlete.submission.metadata import KERNEL_FILE
@@ -71,3 +72,12 @@ def test_preflight_looks_at_the_notebook_that_downloads_too(built_wheels: Path, 
 def test_wheels_that_vllms_folder_cannot_hold_are_refused(submit: CommandLine, workdir: Path) -> None:
     done = submit("wheels", "--engine", "vllm", "--need", "einops>=0.8")
     assert "--need is for the notebook's own wheels, got einops>=0.8" in str(done.refusal)
+
+
+def test_a_second_copy_of_the_weights_is_counted_once(tmp_path: Path) -> None:
+    """Mistral's repositories hold one in a layout of its own, which no engine reads beside the other."""
+    for name in ("consolidated.safetensors", "model-00001-of-00001.safetensors"):
+        (tmp_path / name).write_bytes(bytes(10))
+    assert [path.name for path in list_weights(tmp_path)] == ["model-00001-of-00001.safetensors"]
+    (tmp_path / "model-00001-of-00001.safetensors").unlink()
+    assert [path.name for path in list_weights(tmp_path)] == ["consolidated.safetensors"]

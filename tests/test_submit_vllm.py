@@ -350,10 +350,6 @@ def test_the_notebook_finds_vllms_wheels_compares_them_and_does_without(
     assert (commit.returncode == 0) == (there == "same")
 
 
-def test_without_vllm_the_notebook_looks_for_none_of_it() -> None:
-    assert "VLLM" not in notebook_text(CONFIG, NAMES)
-
-
 def test_the_notebook_that_downloads_has_internet_and_the_very_lock(tmp_path: Path) -> None:
     lock = vllm_lock().read_text()
     folder = write_downloads(tmp_path, NAMES, lock=lock, image="")
@@ -379,6 +375,7 @@ def test_a_build_of_vllm_mounts_the_download_and_passes_preflights_checks(
     assert (build.config.engine, build.vllm, build.vllm_wheels) == ("vllm", "notebook", None)
     assert build.config.vllm == VllmSettings(gpu_memory_utilization=0.8)
     assert json.loads((build.kaggle / KERNEL_FILE).read_text())["kernel_sources"] == ["alice/mathlete-vllm"]
+    assert "VLLM" not in notebook_text(CONFIG, NAMES)
     refusals = {one.what: one.refusals for one in check_parts(build)}
     assert {what: found for what, found in refusals.items() if found} == {}
     before = build.hashes().id

@@ -47,6 +47,12 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield path
 
 
+def list_weights(folder: Path) -> list[Path]:
+    """List a model's files of weights, without the second copy in Mistral's own layout that some folders hold."""
+    files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
+    return [path for path in files if not path.name.startswith("consolidated")] or files
+
+
 def sha256_tree(folder: Path) -> dict[str, str]:
     """Return {relative path: SHA-256} of a step's files; for a single file, its name and hash."""
     if folder.is_file():

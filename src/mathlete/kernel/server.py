@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.files import read_json
+from mathlete.folders import list_weights
 from mathlete.kernel.answering import Answerer, one_line, say
 from mathlete.kernel.config import KernelConfig
 from mathlete.kernel.engine import EngineProcess
@@ -211,7 +212,7 @@ def make_engine(config: KernelConfig, *, model: Path, vllm: Path | None, working
     with suppress(UserError):
         described = read_json(model / "config.json")
     gpus = list_gpus()
-    weights = sum(file.stat().st_size for file in model.glob("*.safetensors") if file.is_file())
+    weights = sum(file.stat().st_size for file in list_weights(model))
     memory = min((gpu.memory_mib for gpu in gpus), default=0) * 2**20
     steps = plan_steps(config, gpus=len(gpus), model=described, weights=weights, memory=memory)
     return Ladder(steps, make, on_step=lambda fact: note(journal, {"left": fact}))

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from mathlete.folders import list_weights
 from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.kernel.causes import find_cause_of_end
 from mathlete.kernel.engine import EngineError
@@ -80,7 +81,7 @@ class InstalledWorld:
 
     def _read(self, facts: dict[str, object]) -> None:
         began = time.monotonic()
-        size = read_into_cache(sorted(self._model.glob("*.safetensors")))
+        size = read_into_cache(list_weights(self._model))
         facts |= {"read_s": round(time.monotonic() - began, 1), "read_gib": round(size / 2**30, 2)}
 
 

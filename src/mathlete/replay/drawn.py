@@ -70,6 +70,7 @@ def _read_run(file: Path) -> dict[str, Any]:
         or not isinstance(sampling, dict)
     ):
         return {}
+    # What a person may have set, and no word of a notebook says.
     own = {"precision": row.get("precision"), "sampling.timeout-s": sampling.get("timeout_s")}
     read = dict[str, Mapping[str, object]]()
     for group, kind in _GROUPS.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.files import read_text
+from mathlete.folders import list_weights
 from mathlete.gates import require_passed
 from mathlete.kaggle_image import VLLM_LOCK, vllm_lock
 from mathlete.kernel import KernelConfig, config_from
@@ -132,7 +133,7 @@ class Build:
 
     @property
     def weight_bytes(self) -> int:
-        """Size of the model, bytes: all files of its folder, or what is known of one that is mounted."""
+        """Size of the model's weights, bytes, or what is known of one that is mounted."""
         return self.mounted.size if self.mounted else _size_of(self.model)
 
     @property
@@ -264,7 +265,7 @@ def _build_of(value: dict[str, Any]) -> Build:
 
 
 def _size_of(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in list_weights(folder) or folder.rglob("*") if path.is_file())
 
 
 def _hash_file(file: Path) -> str:

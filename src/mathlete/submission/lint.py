@@ -255,12 +255,14 @@ def _apart(metadata: Mapping[str, object]) -> Iterator[Refusal]:
     notebooks = [("id", str(metadata["id"])), *((key, name) for key, name in mounted if key == "kernel_sources")]
     rule = f"{KERNEL_FILE}: the notebook and all that it mounts must have slugs of their own"
     cure = "build with another --names.kernel, --names.wheels, --names.model or --names.vllm"
+    # The notebook's own slug may be its model's or its competition's.
     for named in (notebooks, mounted):
         slugs = Counter(_slug_in(name) for _, name in named)
         for slug in (slug for slug, times in slugs.items() if times > 1):
             same = [f"{key} {name}" for key, name in named if _slug_in(name) == slug]
             yield Refusal(rule=rule, value=f"{slug}, {slugs[slug]} times: {', '.join(same)}", cure=cure)
     owner = str(metadata["id"]).partition("/")[0]
+    # What others own, Kaggle has taken already.
     for name in lists.get("dataset_sources", []):
         if name.startswith(f"{owner}/") and not _is_dataset_slug(name.split("/")[1]):
             cure = "build with another --names.wheels or --names.vllm"

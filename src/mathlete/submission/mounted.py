@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.folders import list_weights
 from mathlete.licences import name_licence
 from mathlete.runs import read_json
 
@@ -53,7 +54,7 @@ def describe_weights(model: Path, *, gib: float | None, licence: str) -> Mounted
 
 
 def _read_size(model: Path) -> int:
-    if files := [*model.glob("*.safetensors")]:
+    if files := list_weights(model):
         return sum(file.stat().st_size for file in files)
     index = model / _INDEX
     metadata: object = read_json(index).get("metadata") if index.is_file() else None
