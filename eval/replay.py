@@ -48,7 +48,7 @@ class PolicyWords:
     vote: tuple[str, ...] = ("majority",)
     """Votes: majority, logprob, tail, length, strength, or all. On the pocket model's recording length and strength do
     not beat majority at 95% with n = 4, 8, 16; logprob and tail do with n = 4 and 8, but not with 16. On the real one
-    logprob and tail do with n = 4, and length does not; with n = 8 too few problems differ to say."""
+    logprob and tail do with n = 4 but not with 8, and length does with neither; with 16 too few problems differ to say."""
     harvest: tuple[float, ...] = (0.0,)
     """Weights of the answers that cut samples were made to give (`python -m eval SUITE --harvest`), 0 to 1; 0: none."""
     budget: tuple[str, ...] = ("none",)

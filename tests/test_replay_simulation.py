@@ -150,9 +150,11 @@ def test_the_lowest_values_are_those_of_a_whole_order(seed: int, problems: int, 
     assert (find_lowest(values, most) == values.argsort(1)[:, :most]).all()
 
 
-def test_the_yardstick_against_itself_changes_and_saves_nothing() -> None:
+@pytest.mark.parametrize("wall", [None, Wall(wall_s=1e9), Wall.parse("1000000", questions=5)])
+def test_the_yardstick_against_itself_changes_and_saves_nothing(wall: Wall | None) -> None:
+    """Nor does a clock that cuts nothing: both meet the same draws."""
     pool = Pool.of(*record(8, n=12, seed=3))
-    grid = Grid(n=(4,), max_tokens=(pool.longest,), stop=("none",), vote=("majority",), walls=(None,))
+    grid = Grid(n=(4,), max_tokens=(pool.longest,), stop=("none",), vote=("majority",), walls=(wall,))
     result = replay_pool(pool, grid, Submissions(simulations=50, questions=5, rules=AIMO_3, slots=None, seed=0))
     (outcome,) = result.outcomes
     assert (outcome.change.value, outcome.change.lo, outcome.change.hi) == (0, 0, 0)

@@ -255,6 +255,9 @@ def test_what_the_organiser_fixes_is_the_default_and_nothing_else_is_taken(
         assert "the prompt is the organiser's, by the rules of cup" in " ".join(done.stderr.split())
         refused = submit(*words, "--policy-file", "p.json", "--prompt.template-args", "a=b").refusal
         assert "an organiser's prompt must be alone" in refused
+    Path("p.json").write_text(json.dumps({**chosen, "n": 3}))
+    refused = " ".join(submit(*words, "--policy-file", "p.json").refusal.split())
+    assert "--n must be 2, as the organiser fixes it, got 3. Fix: leave it out, and --policy-file p.json" in refused
     assert {one["messages"][0]["content"].partition("\n")[2] for one in server.requests} == {"Box it."}
 
 

@@ -386,6 +386,8 @@ def test_a_build_of_vllm_mounts_the_download_and_passes_preflights_checks(
     assert "vLLM, without an embedded step after it" in [one.what for one in check_parts(alone)]
     with pytest.raises(UserError, match="weights that the embedded engine can load"):
         require_vllm_here(alone, "none")
+    tight = replace(build, config=replace(build.config, vllm=VllmSettings(kv_gib=900.0)))
+    assert "what they leave, in another `submit build`" in str([one.refusals for one in check_parts(tight)])
     with monkeypatch.context() as patch:
         patch.setattr(Build, "find_unloadable", lambda *_, **__: "40.0 GiB of weights and its cache do not fit")
         with pytest.raises(UserError, match=r"got .*: 40\.0 GiB of weights and its cache do not fit"):
@@ -394,6 +396,5 @@ def test_a_build_of_vllm_mounts_the_download_and_passes_preflights_checks(
     assert "must not end on an embedded engine" in str([one.refusals for one in check_parts(build)])
     refused = {one.what for one in check_parts(build) if one.refusals}
     assert refused == {"vLLM, where it is the engine"}
-    lost = submit("rehearse", "--questions", "1")
-    assert "submit image --engine vllm" in lost.stderr
+    assert "submit image --engine vllm" in submit("rehearse", "--questions", "1").stderr
     assert asdict(build.names)["vllm"] == "mathlete-vllm"

@@ -139,7 +139,9 @@ class AnswerSettings:
         """
         policy = self.solving.to_policy()
         if self.rules and self.rules.sampling:
-            require_fixed(policy, self.rules.sampling)
+            file = self.solving.policy_file
+            cure = f"leave it out, and --policy-file {file} where that says it" if file else "leave it out"
+            require_fixed(policy, self.rules.sampling, cure=cure)
         return policy
 
     def check(self) -> None:
@@ -155,7 +157,7 @@ def require_table(rules: Competition) -> None:
         raise UserError("the competition must take answers", value=value, cure="name another competition, or none")
 
 
-def require_fixed(policy: Policy, rules: SamplingRules) -> None:
+def require_fixed(policy: Policy, rules: SamplingRules, *, cure: str) -> None:
     """Raise UserError where a policy samples otherwise than the organiser fixes it."""
     own, top_k, fixed = policy.sampling, rules.top_k or 0, "as the organiser fixes it"
     temperature, top_p, cap = rules.temperature, rules.top_p, rules.max_tokens
@@ -165,7 +167,7 @@ def require_fixed(policy: Policy, rules: SamplingRules) -> None:
         ("sampling.top-p", own.top_p, own.top_p == top_p, f"{top_p:g}, {fixed}"),
         ("sampling.top-k", own.top_k, own.top_k == top_k, f"{top_k}, {fixed}"),
         ("sampling.max-tokens", own.max_tokens, own.max_tokens == cap, f"{cap}, {fixed}"),
-        cure="leave it out",
+        cure=cure,
     )
 
 

@@ -150,7 +150,9 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
     expected = _expected_by_problem(bank, inside, some, wall)
     spent = _cost(inside.arrivals, inside.seconds, inside.generated)
     # Of the sets that the score is of: their questions differ in time, so that a clock cuts more than of one set.
-    changes = _expected_by_problem(bank, first, new, wall) - baseline.by_problem
+    # Without a clock the baseline meets the very same draws, so that a clock that cuts nothing changes nothing.
+    before = first if wall is None else simulate(baseline, new, drawn.new_rows, wall=None)
+    changes = _expected_by_problem(bank, first, new, wall) - _expected_by_problem(baseline, before, new, wall)
     changes = changes[~np.isnan(changes)]
     return Outcome(
         n=policy.n,

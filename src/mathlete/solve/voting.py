@@ -17,7 +17,8 @@ How much a sample's vote counts depends on that sample alone. It is between 0 an
 | `strength` | 1 in a box or another clear form, 1/4 read out of loose prose or of thoughts that never end |
 
 On the pocket model's recording `length` and `strength` do not beat majority at 95% with n = 4, 8 or 16; `logprob` and
-`tail` do with 4 and 8, not with 16 (docs/solving.md; `python -m eval replay RUN --vote all` says it of any recording).
+`tail` do with 4 and 8, not with 16; on the real one `logprob` and `tail` do with 4 alone, and `length` does not
+(docs/solving.md; `python -m eval replay RUN --vote all` says it of any recording).
 
 A log-probability that is missing or not finite counts 1/2, so one sample's NaN neither wins nor spoils the vote. With
 `logprob`, `tail` and `length` no sample outweighs two others: a lone confident one never overrides four, as it did with

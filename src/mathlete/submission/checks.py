@@ -1,6 +1,7 @@
 """The checks of a build's parts: everything that can be known before a push without running the notebook."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from mathlete.errors import UserError
 from mathlete.gates import REBUILD, require_passed
@@ -130,11 +131,16 @@ def _vllm(build: Build) -> Iterator[Refusal]:
         yield Refusal(rule=rule, value=lacking, cure="run `submit build` again")
     refusal = find_refusal(model=build.model, machine=build.machine, config=build.config)
     if refusal is not None:
-        yield refusal_of(refusal)
+        yield _of_build(refusal)
     if build.vllm == "notebook":
         yield from _downloads(build)
     if build.vllm_wheels is not None:
         yield from check_wheels(build.vllm_wheels)
+
+
+def _of_build(error: UserError) -> Refusal:
+    """Return what a build would refuse too, and here was built before: its cure is another build."""
+    return replace(refusal_of(error), cure=f"{error.cure}, in another `submit build`")
 
 
 def _downloads(build: Build) -> Iterator[Refusal]:
@@ -157,7 +163,7 @@ def _sizes(build: Build) -> Iterator[Refusal]:
     if build.config.engine == "vllm":
         crowded = find_lack_of_room(model=build.model, machine=build.machine, config=build.config, weights=weights)
         if crowded is not None:
-            yield refusal_of(crowded)
+            yield _of_build(crowded)
     # The embedded engine uses one GPU, whatever the machine has.
     elif (
         gpu is not None
