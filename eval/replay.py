@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,18 +43,19 @@ class PolicyWords:
     """Number of samples for each problem; default: a quarter of those recorded, at least 4, and with --vote all 4, 8
     and 16."""
     max_tokens: tuple[int, ...] = ()
-    """Caps on a sample, tokens; default: none below what was recorded."""
+    """Caps on a sample, tokens, up to the recorded one where that cut samples; default: none below it."""
     stop: tuple[str, ...] = ("none", "exact", "beta95+exact", "beta99+exact", "esc8", "votes4", "aimo2")
     """Stopping rules."""
     vote: tuple[str, ...] = ("majority",)
     """Votes: majority, logprob, tail, length, strength, or all. On the pocket model's recording length and strength do
     not beat majority at 95% with n = 4, 8, 16; logprob and tail do with n = 4 and 8, but not with 16. On the real one
-    logprob and tail do with n = 4 but not with 8, and length does with neither; with 16 too few problems differ to say."""
+    logprob and tail do with n = 4 but not with 8, and length with neither; with 16 too few problems differ to say."""
     harvest: tuple[float, ...] = (0.0,)
     """Weights of the answers that cut samples were made to give (`python -m eval SUITE --harvest`), 0 to 1; 0: none."""
     budget: tuple[str, ...] = ("none",)
     """Clocks of a submission: none, SECONDS (each question gets 5/6 to 5/2 of an even share),
-    SECONDS:FLOOR:CEILING[:RESERVE], or SECONDS:free (no allowances; an overrun loses all)."""
+    SECONDS:FLOOR:CEILING[:RESERVE], or SECONDS:free (no allowances; an overrun loses all). Without RESERVE what the
+    competition's notebook keeps back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +65,7 @@ class SimulationSettings:
     questions: int | None = None
     """Questions of a submission; default: the competition's, or all problems where there are fewer."""
     competition: str = "aimo-3"
-    """Whose questions and score: a competition's name, or a file of its rules, NAME.toml."""
+    """Whose questions, clock and score: a competition's name, or a file of its rules, NAME.toml."""
     simulations: int = 10_000
     """Submissions simulated for each policy."""
     slots: int | None = None
@@ -131,6 +133,8 @@ class ReplaySettings:
         rules = competition(self.simulation.competition)
         scored = {"asked": rules.problems, "points": rules.points}
         words = {**asdict(self.policies), **asdict(self.simulation), **scored}
+        if {*self.policies.budget} != {"none"}:
+            words["clock"] = (rules.wall_s, rules.reserve_s, rules.predict_deadline_s)
         # What is not asked is no part of the key: a replay without it is the one that it was.
         words |= {key: value for key, value in asdict(self.selection).items() if value}
         if not any(self.policies.harvest):
@@ -197,12 +201,15 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
 def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> None:
     """Print the command that builds the best policy (`Choice.best`); write that into the file that was asked for.
 
+    The command leaves out a clock that is not the notebook's, and a line says why.
+
     Raises:
         UserError: a file was asked for, and no policy is one that a notebook can have.
     """
     from mathlete.replay import Choice
 
-    file, possible = settings.write_policy, Choice.list_possible(result.outcomes)
+    rules, file = competition(settings.simulation.competition), settings.write_policy
+    possible = Choice.list_possible(result.outcomes, questions=result.questions, rules=rules)
     unshown = [one for one in possible if not one.is_shown]
     if file is None and not possible:
         return
@@ -216,12 +223,14 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
         questions=result.questions,
         recordings=settings.runs,
         drawn=drawn,
+        rules=rules,
     )
-    how = choice.words.removesuffix(" --budget none")
+    unfit = choice.refuse_clock(rules)
+    how = choice.words.removesuffix(f" --budget {choice.budget if unfit else 'none'}")
     if file:
         choice.write(file)
         out.print(f"{file}: {choice.words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
-        how = f"--policy-file {shlex.quote(str(file))}"
+        how = f"--policy-file {shlex.quote(str(file))}{' --budget none' if unfit else ''}"
     if unsaid := drawn.list_unsaid(forced=choice.harvest > 0):
         out.print(
             "the recordings do not say how their samples were drawn, or differ, so these are not carried: "
@@ -229,12 +238,21 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
         )
     if drawn.others:
         out.print(f"what no word of a notebook says changed the samples too: {', '.join(drawn.others)}", markup=False)
+    if rules.deliverable != "notebook":
+        out.print(f"nothing to build: {rules.name} takes no notebook, its deliverable is {rules.deliverable}")
+        return
+    shared = [one.wall for one in result.outcomes if one.wall and one.wall.floor_s is not None]
+    refused = [wall.refuse(questions=result.questions, rules=rules) for wall in shared]
+    for told in dict.fromkeys(f"{one.rule}, got {one.value}; {one.cure}" for one in refused if one):
+        out.print(f"no clock of the notebook's: {told}", markup=False)
     of = ", of majority's and those whose vote is shown to beat it" if unshown else ""
     if unshown == possible:
         of = ", whose vote is not shown to beat majority; --vote majority tries that too"
     out.print(f"to hand in the policy with the highest score{of}:", markup=False)
     # In one line, however narrow the terminal: it is to be pasted.
-    out.print(f"python -m submit build --model {find_model_of(settings.folders)} {how}", markup=False, soft_wrap=True)
+    model, chosen = find_model_of(settings.folders), settings.simulation.competition
+    by = "" if chosen == SimulationSettings().competition else f" --competition {shlex.quote(chosen)}"
+    out.print(f"python -m submit build --model {model}{by} {how}", markup=False, soft_wrap=True)
 
 
 def print_replay(result: "Replay", *, say: Callable[[object], None]) -> None:
@@ -280,6 +298,8 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
     began = time.monotonic()
     pool, *others = Pool.share([Pool.read(settings.folders), *(Pool.read([folder]) for folder in settings.others)])
     policies, simulation = settings.policies, settings.simulation
+    for cap, of in product(policies.max_tokens, (pool, *others)):
+        of.require_cap(cap)
     rules = competition(simulation.competition)
     questions = simulation.questions or min(rules.problems, len(pool.problems))
     stops = policies.stop
@@ -296,7 +316,7 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
         max_tokens=policies.max_tokens or (max(1, pool.longest),),
         stop=stops,
         vote=votes,
-        walls=tuple(Wall.parse(words, questions=questions) for words in policies.budget),
+        walls=tuple(Wall.parse(words, questions=questions, rules=rules) for words in policies.budget),
         harvest=policies.harvest,
     )
     grid.check()

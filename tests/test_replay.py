@@ -205,7 +205,7 @@ def test_a_problem_that_no_submission_has_is_not_taken_for_lost() -> None:
 
 
 SENSELESS = ("", "x", "18000:1", "18000:a:b", "-3", "0", "100:9:3", "100:50:60", "9:1:2:3:4", "9:free:2", "inf", "free",
-             "1000:1:9:1000")  # fmt: skip
+             "1000:1:9:1000", "nan", "9000:1:inf", "9000:nan:9", "9000:1:9:nan", "9000:1:9:inf")  # fmt: skip
 
 
 @pytest.mark.parametrize("words", SENSELESS)

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mathlete.command.command_line import read_leading_flags
+from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.metrics import Interval
@@ -144,7 +145,14 @@ def test_whatever_changes_a_sample_is_carried_from_the_recording_into_the_notebo
 def test_forced_answers_have_the_cap_of_the_recordings_and_none_where_none_is_asked_for() -> None:
     drawn = DrawnAs(harvest_tokens=200)
     forced, free = (
-        Choice.best([outcome("majority", 0, 0, 5, weight)], capped=False, questions=9, recordings=[], drawn=drawn)
+        Choice.best(
+            [outcome("majority", 0, 0, 5, weight)],
+            capped=False,
+            questions=9,
+            recordings=[],
+            drawn=drawn,
+            rules=competition("aimo-3"),
+        )
         for weight in (0.5, 0.0)
     )
     assert "--harvest 0.5 --harvest-tokens 200" in forced.words
@@ -244,7 +252,9 @@ def test_a_vote_is_chosen_that_is_shown_to_beat_majority(
     tried: list[tuple[str, float, int, float, float]], chosen: str
 ) -> None:
     outcomes = [outcome(*one) for one in tried]
-    choice = Choice.best(outcomes, capped=False, questions=9, recordings=[], drawn=DrawnAs())
+    choice = Choice.best(
+        outcomes, capped=False, questions=9, recordings=[], drawn=DrawnAs(), rules=competition("aimo-3")
+    )
     assert choice.words.removesuffix(" --budget none").replace(" --n 2", "") == f"--policy all/{chosen}"
 
 
@@ -308,7 +318,7 @@ def test_a_policy_file_that_is_not_there_is_asked_for_by_its_path(submit: Comman
     assert "did you mean policy.json?; check the path" in refused
 
 
-@pytest.mark.parametrize("words", ["18001", "9000:free", "9000:1:2:3:4", "x"])
+@pytest.mark.parametrize("words", ["18001", "9000:free", "9000:1:2:3:4", "x", "9000:1:inf", "9000:1:9:nan"])
 def test_the_notebook_keeps_to_the_competitions_clock(words: str) -> None:
     with pytest.raises(UserError, match=r"budget"):
         KernelConfig().with_budget(words)

@@ -1,6 +1,7 @@
 """The sampling words of the field: min_p, top_k, repetition_penalty and stop, against those who made them."""
 
 import json
+import re
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
@@ -285,11 +286,17 @@ def test_the_words_are_the_same_after_json() -> None:
         (SamplingConfig(repetition_penalty=0), "--sampling.repetition-penalty must be above 0, got 0"),
         (SamplingConfig(repetition_penalty=float("nan")), "--sampling.repetition-penalty must be above 0, got nan"),
         (SamplingConfig(stop=("a", "")), "--sampling.stop must be texts of at least one character"),
+        (SamplingConfig(stop=("a", r"\n\n")), r"not a backslash and a letter, got \n\n"),
+        (SamplingConfig(stop=(r" \t", r"\r")), r"write $' \t' $'\r', which bash and zsh read as the characters"),
     ],
 )
 def test_a_word_out_of_its_range_is_named(config: SamplingConfig, message: str) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=re.escape(message)):
         config.check()
+
+
+def test_words_of_latex_and_characters_are_stops() -> None:
+    SamplingConfig(stop=(r"\neq", r"\nabla", r"\\n", "\n\n", " ", "n")).check()
 
 
 @pytest.mark.parametrize("config", [GREEDY, WARM])

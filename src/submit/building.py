@@ -97,7 +97,7 @@ class Solving:
             self,
             policy=choice.policy,
             n=choice.n,
-            budget=choice.budget,
+            budget="" if choice.budget == "none" else choice.budget,
             harvest=choice.harvest,
             harvest_tokens=choice.harvest_tokens or self.harvest_tokens,
             sampling=choice.sample(self.sampling),
@@ -145,6 +145,21 @@ def draw_as_recorded(usual: Drawer, file: Path) -> Drawer:
 
     choice = Choice.read(file)
     return replace(usual, tools=choice.draw_tools(usual.tools), prompt=choice.draw_prompt(usual.prompt))
+
+
+def require_clock(solving: Solving, rules: Competition) -> None:
+    """Check the clock of a policy file, where no flag says another.
+
+    Raises:
+        UserError: it was replayed by other rules or for another number of questions, or is longer than the rules'.
+    """
+    from mathlete.replay import Choice
+
+    choice = Choice.read(solving.policy_file or Path())
+    refused = choice.refuse_clock(rules) if solving.budget == choice.budget else None
+    if refused:
+        cure = f"{refused.cure}, or add --budget none for the competition's own clock"
+        raise UserError(refused.rule, value=f"{refused.value}, in {solving.policy_file}", cure=cure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -288,6 +303,8 @@ def _build(settings: BuildSettings) -> dict[str, object]:
     config = KernelConfig(
         competition=rules, policy=solving.to_policy(), tools=drawing.tools, prompt=drawing.prompt, vllm=drawing.vllm
     )
+    if solving.policy_file:
+        require_clock(solving, rules)
     config = config.with_budget(solving.budget)
     config.check()
     named, chosen = find_export(settings.model, engine=drawing.engine, machine=machine, config=config)

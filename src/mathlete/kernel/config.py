@@ -140,16 +140,31 @@ class KernelConfig:
             cure="leave it out",
         )
 
+    @staticmethod
+    def read_budget(words: str, *, rules: Competition, questions: int) -> BudgetSettings | None:
+        """Return the clock that a `--budget` word is in the competition's notebook, and so in a replay; None: none.
+
+        Without RESERVE the seconds that the rules keep back are those of the competition's whole clock: a clock that
+        leaves as many of it is taken as it is. No question gets more than the time in which a call is answered.
+
+        Raises:
+            UserError: words that are no budget, floors that do not fit, or a competition that takes no notebook.
+        """
+        budget, own = BudgetSettings.parse(words, questions=questions), rules.notebook
+        if budget is None:
+            return None
+        kept_s = max(0.0, own.reserve_s - max(0.0, own.wall_s - budget.wall_s))
+        budget = BudgetSettings.parse(words, questions=questions, reserve_s=kept_s) or budget
+        call_s = _CALL_SHARE * own.predict_deadline_s
+        return replace(budget, floor_s=min(budget.floor_s, call_s), ceiling_s=min(budget.ceiling_s, call_s))
+
     def with_budget(self, words: str) -> "KernelConfig":
         """Return the settings with the clock of a `--budget` word; "" and none are the competition's.
 
-        Without RESERVE the seconds that the rules keep back are those of the competition's whole clock: a clock that
-        leaves as many of it is taken as it is, so that it gives the questions what it gave them in a replay.
-
         Raises:
-            UserError: words that are no budget, or a clock longer than the competition's.
+            UserError: as `read_budget`, or a clock longer than the competition's.
         """
-        budget = BudgetSettings.parse(words or "none", questions=self.problems)
+        budget = self.read_budget(words or "none", rules=self.competition, questions=self.problems)
         if budget is None:
             return self
         rules = self.competition.notebook
@@ -159,8 +174,6 @@ class KernelConfig:
                 value=words,
                 cure="leave it out for the competition's clock",
             )
-        kept_s = max(0.0, rules.reserve_s - (rules.wall_s - budget.wall_s))
-        budget = BudgetSettings.parse(words, questions=self.problems, reserve_s=kept_s) or budget
         clock = replace(
             self.clock,
             wall_s=budget.wall_s,

@@ -5,10 +5,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.prompts import PromptSettings
 from mathlete.replay.drawn import DrawnAs, list_words, require_types
 from mathlete.replay.outcomes import Outcome
+from mathlete.replay.simulation import Wall
 from mathlete.runs import read_record, write_json
 from mathlete.sampling import SamplingConfig
 from mathlete.tir import ToolSettings
@@ -20,8 +22,10 @@ _TYPES = {
     "max_tokens": (int, type(None)),
     "harvest": (int, float),
     "harvest_tokens": (int, type(None)),
+    "questions": (int,),
+    "competition": (str,),
 }
-_SELDOM = ("harvest", "harvest_tokens", "tools", "prompt")
+_SELDOM = ("harvest", "harvest_tokens", "tools", "prompt", "competition")
 """Fields that stand in a file only where they say something."""
 
 
@@ -54,13 +58,15 @@ class Choice:
     """Python that the model had, by ToolSettings' names; {}: none."""
     prompt: Mapping[str, object] | None = None
     """What the prompt had otherwise than the model's folder says, by PromptSettings' names; {}: nothing."""
+    competition: str = ""
+    """Name of the rules by which the clock was replayed; "": a file of a version that did not say it."""
 
     def __post_init__(self) -> None:
         """Raise TypeError where a file has something else in a field."""
         for name, types in _TYPES.items():
             if type(getattr(self, name)) not in types:
                 raise TypeError(f"{name} is {getattr(self, name)!r:.40}")
-        for name in ("n", "max_tokens", "harvest_tokens"):
+        for name in ("n", "max_tokens", "harvest_tokens", "questions"):
             if (number := getattr(self, name)) is not None and number < 1:
                 raise TypeError(f"{name} is {number}")
         sampling = SamplingConfig.from_json(self.sampling)
@@ -88,6 +94,7 @@ class Choice:
         questions: int,
         recordings: Sequence[Path],
         drawn: DrawnAs,
+        rules: Competition,
     ) -> Self:
         """Choose the policy with the highest expected score; of equal ones the quickest.
 
@@ -95,16 +102,18 @@ class Choice:
         tried: the highest of several scores is high by luck too.
 
         Args:
-            outcomes: what was tried. A clock without allowances is passed over: no notebook has one.
+            outcomes: what was tried. A clock without allowances is passed over: no notebook has one. So is one that
+                `Wall.refuse` refuses, where others were tried.
             capped: whether caps were tried.
             questions: questions of a submission.
             recordings: the runs that were replayed.
             drawn: how their samples were drawn.
+            rules: those of the competition, by which the clocks were replayed.
 
         Raises:
             UserError: no policy is one that a notebook can have.
         """
-        possible = cls.list_possible(outcomes)
+        possible = cls.list_possible(outcomes, questions=questions, rules=rules)
         if not possible:
             raise UserError(
                 "a policy to hand on needs a clock with allowances, or none",
@@ -128,12 +137,30 @@ class Choice:
             harvest_tokens=drawn.harvest_tokens if best.harvest else None,
             tools=drawn.tools,
             prompt=drawn.prompt,
+            competition=rules.name,
         )
 
     @staticmethod
-    def list_possible(outcomes: Sequence[Outcome]) -> list[Outcome]:
-        """Return those that a notebook can have: none has a clock without allowances."""
-        return [one for one in outcomes if one.wall is None or one.wall.floor_s is not None]
+    def list_possible(outcomes: Sequence[Outcome], *, questions: int, rules: Competition) -> list[Outcome]:
+        """Return those that a notebook can have, which has no clock without allowances.
+
+        Clocks that `Wall.refuse` refuses are among them only where no other was tried: the rest can be handed on.
+        """
+        shared = [one for one in outcomes if one.wall is None or one.wall.floor_s is not None]
+        fit = [one for one in shared if one.wall is None or one.wall.refuse(questions=questions, rules=rules) is None]
+        return fit or shared
+
+    def refuse_clock(self, rules: Competition) -> UserError | None:
+        """Return why the clock, if there is one, can't be that of a competition's notebook; None where it can."""
+        if self.budget == "none":
+            return None
+        if self.competition not in ("", rules.name):
+            rule = "a policy file's clock must be one by the rules of the competition that is built"
+            value = f"one by those of {self.competition}, not {rules.name}"
+            cure = f"name --competition as in the replay, of {self.competition}"
+            return UserError(rule, value=value, cure=cure)
+        wall = Wall.parse(self.budget, questions=self.questions)
+        return wall.refuse(questions=self.questions, rules=rules) if wall else None
 
     def sample(self, usual: SamplingConfig) -> SamplingConfig:
         """Return how the notebook draws: as the recordings were, where they say it, with the cap of the choice."""

@@ -199,7 +199,8 @@ def policy_name(outcome: Outcome, *, longest: int) -> str:
     parts += [f"≤{counted(outcome.max_tokens, 'token')}"] if outcome.max_tokens < longest else []
     if (wall := outcome.wall) is not None:
         shares = " free" if wall.floor_s is None else f" {wall.floor_s:g}–{wall.ceiling_s:g}"
-        parts.append(f"{wall.wall_s:g} s{shares}")
+        less = f" less {wall.reserve_s:g}" if wall.reserve_s else ""
+        parts.append(f"{wall.wall_s:g} s{less}{shares}")
     return " · ".join(parts)
 
 

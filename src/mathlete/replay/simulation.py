@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from mathlete.competitions import Competition
+from mathlete.errors import UserError
+from mathlete.kernel import KernelConfig
 from mathlete.replay.sampler import cap_sample
 from mathlete.replay.schedule import find_starts
 from mathlete.sampling import Sample
@@ -261,8 +264,10 @@ class Wall:
     """Seconds kept back at the end for what is not solving."""
 
     @classmethod
-    def parse(cls, words: str, *, questions: int) -> "Wall | None":
+    def parse(cls, words: str, *, questions: int, rules: Competition | None = None) -> "Wall | None":
         """Return the clock of a `--budget` word: those of `BudgetSettings.parse`, or SECONDS:free.
+
+        By the rules of a competition that takes a notebook, it is that notebook's clock (`KernelConfig.read_budget`).
 
         >>> Wall.parse("18000", questions=50)
         Wall(wall_s=18000.0, floor_s=300.0, ceiling_s=900.0, reserve_s=0.0)
@@ -273,7 +278,11 @@ class Wall:
             UserError: other words, or floors that do not fit.
         """
         seconds, free, rest = words.partition(":free")
-        shared = BudgetSettings.parse(words if rest or not free else seconds, questions=questions)
+        words = words if rest or not free else seconds
+        if rules is None or rules.deliverable != "notebook" or free:
+            shared = BudgetSettings.parse(words, questions=questions)
+        else:
+            shared = KernelConfig.read_budget(words, rules=rules, questions=questions)
         if shared is None:
             return None
         if free:
@@ -282,11 +291,31 @@ class Wall:
 
     @property
     def words(self) -> str:
-        """The `--budget` word that `parse` reads this from."""
+        """The `--budget` word that means this clock by any rules: RESERVE stands in it even where it is 0."""
         if self.floor_s is None or self.ceiling_s is None:
             return f"{self.wall_s:.12g}:free"
-        shared = {"floor_s": self.floor_s, "ceiling_s": self.ceiling_s, "reserve_s": self.reserve_s}
-        return BudgetSettings(wall_s=self.wall_s, **shared, questions=1).words
+        return ":".join(f"{part:.12g}" for part in (self.wall_s, self.floor_s, self.ceiling_s, self.reserve_s))
+
+    def refuse(self, *, questions: int, rules: Competition) -> UserError | None:
+        """Return why the clock, replayed for so many questions, is not the notebook's; None where it can be.
+
+        In a competition that takes no notebook there is nothing to refuse.
+        """
+        if rules.deliverable != "notebook":
+            return None
+        if questions != rules.problems:
+            return UserError(
+                f"a clock that is handed on must be for the {rules.problems} questions of {rules.name}",
+                value=f"{self.words} for {questions}",
+                cure=f"replay it with --questions {rules.problems}, or by the rules of another --competition",
+            )
+        if self.wall_s > rules.notebook.wall_s:
+            return UserError(
+                f"a clock that is handed on must keep within the {rules.notebook.wall_s} s of {rules.name}",
+                value=f"{self.wall_s:g} s",
+                cure="replay a shorter one, or by the rules of another --competition",
+            )
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)

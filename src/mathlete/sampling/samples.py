@@ -1,6 +1,7 @@
 """The contract between engines and the solve loop: requests go in, finished samples come out as they finish."""
 
 import math
+import re
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from statistics import fmean
@@ -33,6 +34,9 @@ _SELDOM = ("in_thoughts", "harvest")
 _LATER = ("min_p", "top_k", "repetition_penalty", "stop")
 """Settings that a run made before them does not name."""
 
+_ESCAPES = re.compile(r" *(?:\\[nrt] *)+")
+"""A text of nothing but escapes that a shell left as they are: no LaTeX, whose words go on behind the letter."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
@@ -63,6 +67,8 @@ class SamplingConfig:
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
+        typed = [text for text in self.stop if _ESCAPES.fullmatch(text)]
+        shell = "write " + " ".join(f"$'{text}'" for text in typed) + ", which bash and zsh read as the characters"
         require(
             ("temperature", self.temperature, 0 <= self.temperature <= 5, "0 to 5"),
             ("top-p", self.top_p, 0 < self.top_p <= 1, "above 0, at most 1"),
@@ -76,6 +82,7 @@ class SamplingConfig:
                 "leave it out",
             ),
             ("stop", self.stop, all(self.stop), "texts of at least one character", "leave it out"),
+            ("stop", " ".join(typed), not typed, "the characters meant, not a backslash and a letter", shell),
             ("max-tokens", self.max_tokens, self.max_tokens >= 1, "at least 1"),
             ("timeout-s", self.timeout_s, self.timeout_s is None or self.timeout_s > 0, "above 0"),
             ("enough", self.enough, self.enough is None or self.enough >= 1, "at least 1"),

@@ -61,6 +61,8 @@ class Pool:
     """Whether the recording itself stopped early: then the missing samples are the late ones, not random ones."""
     missing: frozenset[str] = frozenset()
     """What was not recorded: `seconds`, `tokens`, `text`, `logprobs`. The samples' fields then hold nothing."""
+    cut_at: int | None = None
+    """The smallest cap that cut samples, tokens: what they would have said beyond is not known. None: none did."""
 
     @classmethod
     @pause_collection()
@@ -92,7 +94,9 @@ class Pool:
         # Of answers in several runs nobody knows whether one run's equal another's.
         known = read_known(folders[0], verify_recording(folders[0])) if len(folders) == 1 else {}
         name = ", ".join(map(name_recording, folders))
-        return cls.of(list(problems.values()), samples, name=name, missing=missing, known=known)
+        pool = cls.of(list(problems.values()), samples, name=name, missing=missing, known=known)
+        caps = [cap for folder, (_, its) in zip(folders, runs, strict=True) if (cap := _find_cap(its, folder))]
+        return replace(pool, cut_at=min(caps, default=None))
 
     @classmethod
     def of(
@@ -123,7 +127,13 @@ class Pool:
         # Not every engine knows log-probabilities, and not every run of ours was one of an engine's.
         if all(sample.logprob_mean is None for item in recorded for sample in item.samples):
             lacking.add("logprobs")
-        return cls(name=name, problems=recorded, stopped_early=len(counts) > 1, missing=frozenset(lacking))
+        return cls(
+            name=name,
+            problems=recorded,
+            stopped_early=len(counts) > 1,
+            missing=frozenset(lacking),
+            cut_at=_find_cap([sample for item in recorded for sample in item.samples]),
+        )
 
     @staticmethod
     def share(pools: "Sequence[Pool]") -> "list[Pool]":
@@ -159,6 +169,19 @@ class Pool:
     def longest(self) -> int:
         """Tokens of the longest sample."""
         return max(sample.tokens for item in self.problems for sample in item.samples)
+
+    def require_cap(self, max_tokens: int) -> None:
+        """Check that what was recorded says what samples are under a cap.
+
+        Raises:
+            UserError: samples were cut at a smaller one, and nobody knows how they would have gone on.
+        """
+        if self.cut_at is not None and max_tokens > self.cut_at:
+            raise UserError(
+                f"--max-tokens must be at most {self.cut_at}, where samples of {self.name} were cut",
+                value=max_tokens,
+                cure="leave it out, or record with a larger --sampling.max-tokens",
+            )
 
     @property
     def is_harvested(self) -> bool:
@@ -276,6 +299,20 @@ def _read_missing(folder: Path) -> Sequence[str]:
     results = folder / "results.json"
     missing = read_json(results).get("missing", []) if results.is_file() else []
     return [str(name) for name in missing] if isinstance(missing, list) else []
+
+
+def _find_cap(samples: Iterable[Sample], folder: Path | None = None) -> int | None:
+    """Return the cap at which samples ended, as their run says it, else the longest of those; None where none did."""
+    longest = max((one.tokens for one in samples if one.finish == "length"), default=None)
+    if longest is None or folder is None or not (file := folder / "results.json").is_file():
+        return longest
+    content = read_json(file)
+    # Another tool's log is imported with settings that are not the tool's.
+    part: object = {} if "imported" in str(content.get("engine", "imported")) else content
+    for key in ("policy", "sampling", "max_tokens"):
+        part = part.get(key) if isinstance(part, Mapping) else None
+    # The model's context may have cut samples before their cap.
+    return max(longest, part) if isinstance(part, int) else longest
 
 
 def _check_one_model(folders: Sequence[Path]) -> None:

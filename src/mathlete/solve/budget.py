@@ -9,6 +9,7 @@ exceed the wall less the reserve; as long as each keeps to its allowance, none g
 overshoots, what is left is shared evenly, so that the late ones are not starved for it.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -101,7 +102,7 @@ class BudgetSettings:
     def parse(cls, words: str, *, questions: int, reserve_s: float = 0.0) -> "BudgetSettings | None":
         """Return the clock of a `--budget` word: none, or SECONDS[:FLOOR:CEILING[:RESERVE]].
 
-        SECONDS alone are shared evenly; without RESERVE it is `reserve_s`.
+        SECONDS alone are shared evenly, with a floor that fits; without RESERVE it is `reserve_s`.
 
         >>> BudgetSettings.parse("18000", questions=50).words
         '18000:300:900'
@@ -117,9 +118,9 @@ class BudgetSettings:
             numbers = [float(number) for number in words.split(":")]
         except ValueError:
             numbers = []
-        if len(numbers) not in (1, 3, 4) or not 0 < numbers[0] < float("inf"):
+        if len(numbers) not in (1, 3, 4) or not all(map(math.isfinite, numbers)) or numbers[0] <= 0:
             raise UserError(
-                "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]], with SECONDS above 0",
+                "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]], finite, with SECONDS above 0",
                 value=repr(words),
                 cure="leave :free out, which only the replay has: it shares nothing"
                 if words.endswith(":free")
@@ -129,6 +130,9 @@ class BudgetSettings:
         settings = cls.share_evenly(wall_s=wall_s, questions=questions)
         if shares:
             settings = replace(settings, floor_s=shares[0], ceiling_s=shares[1])
+        else:
+            # Nobody chose this floor, so it gives way to the reserve.
+            settings = replace(settings, floor_s=min(settings.floor_s, (wall_s - reserve_s) / questions))
         settings = replace(settings, reserve_s=shares[2] if len(shares) > 2 else reserve_s)
         settings.check()
         return settings
