@@ -20,6 +20,7 @@ from mathlete.sampling import Sample, SampleLog
 from mathlete.scoring import Pool
 from mathlete.shipped import data_folder
 from mathlete.solve import BudgetSettings
+from submit import answer_settings
 from submit.building import LEADING_FLAGS, BuildSettings, build_defaults, require_clock
 from tests.conftest import CommandLine
 from tests.test_replay import record_samples, write_run
@@ -220,3 +221,12 @@ def test_a_larger_cap_than_the_recorded_one_is_refused(evaluate: CommandLine, wo
         assert "record with a larger --sampling.max-tokens" in refused
     assert not (workdir / "p.json").exists()
     assert evaluate("replay", "pocket", *QUICK, "--max-tokens", 200, 256).code == 0
+
+
+def test_a_file_without_a_clock_leaves_the_competitions_to_build_and_answer(workdir: Path) -> None:
+    replace(PLAIN, competition="aimo-1").write(workdir / "p.json")
+    words = ["--model", "pocket", "--policy-file", "p.json", "--competition", "aimo-3"]
+    answer = answer_settings.answer_defaults(read_leading_flags(words, answer_settings.LEADING_FLAGS))
+    budget = replace(answer, competition="aimo-3").to_budget(questions=50)
+    assert budget == share(KernelConfig(competition=AIMO_3))
+    require_clock(read_line("python -m submit build --policy-file p.json").solving, AIMO_3)
