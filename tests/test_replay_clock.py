@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mathlete.command.command_line import read_leading_flags
 from mathlete.competitions import Competition, competition
 from mathlete.errors import UserError
-from mathlete.kernel import KernelConfig
+from mathlete.kernel import KernelConfig, config_from
 from mathlete.replay import Choice, Wall
 from mathlete.sampling import Sample, SampleLog
 from mathlete.scoring import Pool
@@ -230,3 +230,29 @@ def test_a_file_without_a_clock_leaves_the_competitions_to_build_and_answer(work
     budget = replace(answer, competition="aimo-3").to_budget(questions=50)
     assert budget == share(KernelConfig(competition=AIMO_3))
     require_clock(read_line("python -m submit build --policy-file p.json").solving, AIMO_3)
+
+
+@pytest.mark.parametrize("name", ["wall_s", "question_max_s"])
+def test_a_notebook_that_says_infinity_is_refused(name: str) -> None:
+    """JSON has no such number, though Python writes and reads one."""
+    with pytest.raises(UserError, match=name):
+        config_from({**KernelConfig().to_json(), name: float("inf")})
+
+
+@pytest.mark.parametrize(
+    ("budget", "questions", "rule"),
+    [
+        ("18000:300:900:600", 60, "60 questions with 300 s each must fit into the wall less the reserve"),
+        ("30000:1:9:0", 60, "--budget must keep within the competition's 18000 s"),
+    ],
+)
+def test_a_files_clock_that_a_table_cannot_have_is_refused_by_its_file(
+    workdir: Path, budget: str, questions: int, rule: str
+) -> None:
+    replace(PLAIN, budget=budget).write(workdir / "p.json")
+    words = ["--model", "pocket", "--policy-file", "p.json"]
+    answer = answer_settings.answer_defaults(read_leading_flags(words, answer_settings.LEADING_FLAGS))
+    answer = replace(answer, competition="aimo-3", solving=replace(answer.solving, policy_file=Path("p.json")))
+    with pytest.raises(UserError, match=f"{rule}, got .*, by p.json") as refused:
+        answer.to_budget(questions=questions)
+    assert refused.value.cure == "add --budget SECONDS for these 60 questions, in place of the file's"

@@ -21,6 +21,7 @@ from submit.building import Solving, draw_as_recorded, find_cap
 
 if TYPE_CHECKING:
     from mathlete.corpus import Questions
+    from mathlete.replay import Choice
 
 _COLUMNS = ("id", "statement", "gold")
 """What --columns can name."""
@@ -91,15 +92,27 @@ class AnswerSettings:
         words, rules = self.solving.budget, self.rules
         if not words:
             return share_wall(rules, questions=questions) if rules else None
-        # No gateway waits behind it: what is kept back is in the words, or nothing.
-        budget = BudgetSettings.parse(words, questions=questions)
-        if rules and rules.wall_s and (budget is None or budget.wall_s > rules.wall_s):
-            raise UserError(
-                f"--budget must keep within the competition's {rules.wall_s} s",
-                value=words,
-                cure="leave it out for the competition's clock",
-            )
+        try:
+            # No gateway waits behind it: what is kept back is in the words, or nothing.
+            budget = BudgetSettings.parse(words, questions=questions)
+            if rules and rules.wall_s and (budget is None or budget.wall_s > rules.wall_s):
+                raise UserError(
+                    f"--budget must keep within the competition's {rules.wall_s} s",
+                    value=words,
+                    cure="leave it out for the competition's clock",
+                )
+        except UserError as error:
+            if (file := self.solving.policy_file) and self._read_filed(file).budget == words:
+                cure = f"add --budget SECONDS for these {questions} questions, in place of the file's"
+                raise UserError(error.rule, value=f"{error.value}, by {file}", cure=cure) from error
+            raise
         return budget
+
+    @staticmethod
+    def _read_filed(file: Path) -> "Choice":
+        from mathlete.replay import Choice
+
+        return Choice.read(file)
 
     def to_model(self, *, say: Callable[[str], None]) -> ModelSettings:
         """Return the model and its engine, with the organiser's prompt where there is one.
@@ -123,10 +136,8 @@ class AnswerSettings:
         return replace(self.model, prompt=own)
 
     def _read_filed_prompt(self) -> PromptSettings:
-        from mathlete.replay import Choice
-
         file = self.solving.policy_file
-        return Choice.read(file).draw_prompt(PromptSettings()) if file else PromptSettings()
+        return self._read_filed(file).draw_prompt(PromptSettings()) if file else PromptSettings()
 
     def _differs(self, organiser: str) -> bool:
         return self.rules is None or competition(organiser).prompt != self.rules.prompt

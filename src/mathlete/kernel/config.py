@@ -1,5 +1,6 @@
 """The notebook's settings: one JSON value in one of its cells."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
@@ -57,8 +58,14 @@ class NotebookClock:
         clock = "leave out wall_s, reserve_s, question_min_s and question_max_s"
         require(
             ("reserve_s", reserve_s, reserve_s >= 0, "0 or more", "leave it out"),
-            ("wall_s", self.wall_s, self.wall_s > reserve_s, f"longer than the reserve of {reserve_s:g} s", clock),
-            ("question_max_s", ceiling_s, ceiling_s > 0, "above 0", clock),
+            (
+                "wall_s",
+                self.wall_s,
+                reserve_s < self.wall_s < math.inf,
+                f"longer than the reserve of {reserve_s:g} s",
+                clock,
+            ),
+            ("question_max_s", ceiling_s, 0 < ceiling_s < math.inf, "above 0", clock),
             ("question_min_s", floor_s, 0 <= floor_s <= ceiling_s, f"0 to the ceiling of {ceiling_s:g} s", clock),
             ("deadline_s", self.deadline_s, self.deadline_s > 0, "above 0", "leave it out"),
             ("load_max_s", self.load_max_s, self.load_max_s > 0, "above 0", "leave it out"),
