@@ -252,6 +252,8 @@ def test_any_integer_is_read_where_answers_are_texts() -> None:
         ("adapter", "max_model_len = 128", "max_model_len = 64", "max_model_len must be above sampling.max_tokens"),
         ("adapter", "temperature = 0.5", "temperature = 0", "sampling.samples must be 1 at temperature 0"),
         ("adapter", "depth = 2", "depth = [2]", "prompt.template must be a table of plain values"),
+        ("adapter", "thinking = true", "thinking = 0", "prompt.template.enable_thinking must be true or false, got 0"),
+        ("adapter", "thinking = true", 'thinking = "False"', "enable_thinking must be true or false, got False"),
         ("adapter", '"some/model"', '"model"', "adapter.base must be names of models, OWNER/NAME each"),
         ("csv", "answer_min = -5", "modulus = 7", "modulus must be left out where answer_type is number, got 7"),
         ("csv", '"number"\nanswer_min', '"text"\nanswer_min', "answer_min must be left out where answer_type is text"),

@@ -155,6 +155,53 @@ def test_an_argument_that_the_template_would_pass_over_is_refused(
         with_args(switched, *argument.split())
 
 
+FOREIGN = [
+    ("enable_thinking=False", "must be spelled as JSON spells it, got False.\n  Fix: write false"),
+    ("enable_thinking=TRUE", "Fix: write true"),
+    ("effort=None", "Fix: write null"),
+    ("tools={'a': False}", "template-args tools must be spelled as JSON"),
+    ("tools=[1, 2", "template-args tools must be spelled as JSON"),
+    *(
+        (f"enable_thinking={word}", f"must be true or false, got {word}")
+        for word in ("0", "off", "no", '"false"', "null")
+    ),
+    ("thinking=off", "Fix: write thinking=true or thinking=false"),
+    ("effort=none", ""),
+    ("effort=high", ""),
+    ("effort=0", ""),
+    ("thinking=true", ""),
+    ('tools={"a": false}', ""),
+]
+
+
+@pytest.mark.parametrize(("argument", "says"), FOREIGN)
+def test_an_argument_is_never_true_by_its_spelling(argument: str, says: str) -> None:
+    settings = PromptSettings.from_json(PromptSettings(template_args=(argument,)).to_json())
+    if not says:
+        settings.check()
+        return
+    with pytest.raises(UserError) as refused:
+        settings.check()
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(("argument", "refused"), [("think=0", True), ("think=off", True), ("think=deep", False)])
+def test_what_a_template_compares_with_false_is_no_number(
+    switched: ModelSource, tmp_path: Path, argument: str, refused: bool
+) -> None:
+    shutil.copytree(switched.location, tmp_path / "model")
+    template = tmp_path / "model" / "chat_template.jinja"
+    off = "{% if think is defined and think is false %}</think>\n\n{% endif %}"
+    template.write_text(template.read_text(encoding="utf-8") + off, encoding="utf-8")
+    model = ModelSource(name="tested", location=str(tmp_path / "model"))
+    assert with_args(model, "think=false").answers_at_once
+    if refused:
+        with pytest.raises(UserError, match="compares think with true and false"):
+            with_args(model, argument)
+    else:
+        assert not with_args(model, argument).answers_at_once
+
+
 def test_a_prompt_of_the_folder_leaves_runs_and_notebooks_as_they_were() -> None:
     pocket = find_model("pocket")
     assert pocket.identity == {"name": "pocket", "location": pocket.location, "revision": None}

@@ -104,7 +104,7 @@ EXTRA: list[tuple[str, object, dict[str, Any], str]] = [
     ("optimization_level", 7, {}, "must be one of 0, 1, 2, 3, got 7"),
     ("optimization_level", True, {}, "must be one of 0, 1, 2, 3, got true"),
     ("optimization_level", 0, {}, ""),
-    ("enable_chunked_prefill", "True", {}, "must be true or false, got True.\n  Fix: write true"),
+    ("enable_chunked_prefill", "True", {}, "spelled as JSON spells it, got True.\n  Fix: write true"),
     ("distributed_executor_backend", "mpp", {}, "must be one of mp"),
     ("max_cudagraph_capture_size", -5, {}, "at least 1, got -5"),
     ("max_cudagraph_capture_size", 1024, {}, ""),

@@ -1,5 +1,6 @@
 """The two kinds of failure: a UserError can be mended by the user (exit code 2), anything else is a bug (traceback)."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 
 
@@ -51,6 +52,37 @@ def split_pairs(words: Sequence[str], *, rule: str, cure: str) -> dict[str, str]
             raise UserError(f"{rule}, each name once", value=f"{name}={pairs[name]} and {word}", cure="leave one out")
         pairs[name] = value
     return pairs
+
+
+_FOREIGN = {"true": "true", "false": "false", "none": "null", "null": "null"}
+"""{a value in Python's spelling or YAML's, in small letters: what JSON calls it}."""
+
+
+def parse_word(word: str, *, name: str) -> object:
+    """Return the value that a word of a command line stands for: JSON where it is any, else the text itself.
+
+    >>> parse_word("false", name="--think"), parse_word("high", name="--effort"), parse_word("none", name="--effort")
+    (False, 'high', 'none')
+    >>> parse_word("False", name="--think")
+    Traceback (most recent call last):
+        ...
+    mathlete.errors.UserError: --think must be spelled as JSON spells it, got False.
+      Fix: write false
+
+    Raises:
+        UserError: it is a value in another language's spelling, or broken JSON; taken for a text it would be true.
+    """
+    try:
+        value: object = json.loads(word)
+    except (ValueError, RecursionError):
+        bare = word.strip()
+        # In small letters it is a word of some templates: reasoning_effort=none.
+        json_word = _FOREIGN.get(bare.lower(), "") if bare != "none" else ""
+        if json_word or bare[:1] in ("{", "[", '"', "'"):
+            cure = f"write {json_word}" if json_word else """write it as in '{"a": true}', or a text without quotes"""
+            raise UserError(f"{name} must be spelled as JSON spells it", value=word, cure=cure) from None
+        return word
+    return value
 
 
 def nearest(word: str, known: list[str] | tuple[str, ...]) -> str:

@@ -26,6 +26,9 @@ from mathlete.errors import UserError
 
 CPU_S, WALL_S = 10, 120.0
 """Seconds of computing that all renderings together may take, and of a busy machine's clock."""
+SWITCHES = ("enable_thinking", "thinking", "clear_thinking", "preserve_thinking")
+"""Arguments of templates that are true or false and nothing else: Qwen3's, SmolLM3's and GLM-4.5's; DeepSeek-V3.1's
+and Granite's; GLM-4.7's; Qwen3.6's. Any other value leaves thinking on, as a text that is true or as no `false`."""
 _MEMORY_BYTES = 2**30
 _MOST_CHARACTERS = 2_000_000
 _TIMES = 3

@@ -37,7 +37,7 @@ def require_own_flags(argv: Sequence[str], foreign: Mapping[str, str], *, prog: 
         raise UserError(
             f"{prog} has a name of its own for what other tools call so",
             value=f"{name} {given}".rstrip(),
-            cure=ours.replace("{}", given or "VALUE"),
+            cure=ours.replace("{}", given.lower() if given in ("True", "False") else given or "VALUE"),
         )
 
 

@@ -244,7 +244,7 @@ def _list_rules(rules: Competition) -> Iterator[Rule]:
     yield "submissions_a_day", daily, daily is None or daily >= 1, "at least 1"
     if machines is not None:
         yield "machine", rules.machine, rules.machine in machines, f"one of machines, {', '.join(machines)}"
-    for table in (rules.gateway, rules.scorer, rules.sampling, rules.adapter):
+    for table in (rules.gateway, rules.scorer, rules.prompt, rules.sampling, rules.adapter):
         yield from table.list_rules() if table else ()
 
 

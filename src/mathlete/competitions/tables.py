@@ -7,6 +7,7 @@ from keyword import iskeyword
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import Rule
+from mathlete.templates import SWITCHES
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -65,6 +66,12 @@ class PromptRules:
     """What follows the statement in the user's message, with its own line break."""
     template: Mapping[str, bool | int | float | str] | None = None
     """Arguments of the chat template, such as enable_thinking."""
+
+    def list_rules(self) -> Iterator[Rule]:
+        """Yield what must hold of the values."""
+        for name, value in (self.template or {}).items():
+            good = name not in SWITCHES or isinstance(value, bool)
+            yield f"prompt.template.{name}", value, good, "true or false"
 
     def is_same(self, *, instruction: str, template: Mapping[str, object]) -> bool:
         """Return whether a prompt with this second paragraph and these arguments is the organiser's."""

@@ -26,6 +26,8 @@ _TRIED = set[str]()
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
 _GIVEN = {"messages", "raise_exception", "strftime_now", "add_generation_prompt", "tools", "documents"}
 """What transformers gives a template."""
+_WORDS = ("0", "1", "off", "on", "no", "yes")
+"""What people write for true and false, and is neither."""
 
 
 def load_prompt_format(source: ModelSource) -> PromptFormat:
@@ -50,6 +52,11 @@ def _check_arguments(tokenizer: "PreTrainedTokenizerBase", arguments: Mapping[st
                 value=f"{name}, of which it knows nothing",
                 cure=nearest(name, known) if known else "leave it out: this template has none",
             )
+    switches = _find_switches(tokenizer.get_chat_template())
+    for name, value in arguments.items():
+        if name in switches and not isinstance(value, bool) and str(value).lower() in _WORDS:
+            rule = f"the chat template of {where} compares {name} with true and false"
+            raise UserError(rule, value=value, cure=f"write {name}=true or {name}=false")
 
 
 def _find_arguments(template: str) -> list[str]:
@@ -65,6 +72,22 @@ def _find_arguments(template: str) -> list[str]:
     except TemplateError:  # a tag of transformers' own
         read = {*re.findall(r"[A-Za-z_]\w*", template)}
     return sorted(name for name in read - _GIVEN if not name.endswith("_token"))
+
+
+def _find_switches(template: str) -> set[str]:
+    """Return the names that a template compares with true or false themselves, so that 0 is not false.
+
+    >>> _find_switches("{% if think is false %}{% endif %}{% if budget == 0 %}{% endif %}")
+    {'think'}
+    """
+    from jinja2 import Environment, TemplateError, nodes
+
+    try:
+        tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
+    except TemplateError:  # a tag of transformers' own
+        return set()
+    tested = (test.node for test in tree.find_all(nodes.Test) if test.name in ("true", "false"))
+    return {node.name for node in tested if isinstance(node, nodes.Name)}
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":

@@ -1,6 +1,5 @@
 """What is free in a prompt: as it is to be, and as a model's folder keeps it."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -8,8 +7,9 @@ from pathlib import Path
 from typing import Self
 
 from mathlete.competitions import PromptRules, competition
-from mathlete.errors import UserError
+from mathlete.errors import UserError, parse_word
 from mathlete.runs import read_record
+from mathlete.templates import SWITCHES
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
 """DeepSeek's own advice for R1 on mathematics (README of deepseek-ai/DeepSeek-R1, "Usage Recommendations")."""
@@ -30,7 +30,7 @@ class PromptSettings:
     """Competition, a name or a file of rules, whose organiser's prompt it is; every row is then proved against that."""
 
     def check(self) -> None:
-        """Raise UserError where an argument is not KEY=VALUE, or something is said beside an organiser's prompt."""
+        """Raise UserError where an argument is wrong, or something is said beside an organiser's prompt."""
         own = self.instruction is not None or bool(self.arguments)
         if self.organiser and own:
             cure = "leave --prompt.instruction and --prompt.template-args out"
@@ -51,7 +51,7 @@ class PromptSettings:
         if twice := [name for name, times in Counter(name for name, _, _ in pairs).items() if times > 1]:
             rule = "each argument of the chat template must be given once"
             raise UserError(rule, value=", ".join(twice), cure="leave the others out")
-        return {name: _parse_value(value) for name, _, value in pairs}
+        return {name: _parse_value(name, word) for name, _, word in pairs}
 
     def to_json(self) -> dict[str, object]:
         """Return the settings as JSON values, which `from_json` reads; only what says something."""
@@ -70,11 +70,12 @@ class PromptSettings:
         return cls(**{**value, "template_args": tuple(value.get("template_args", ()))})
 
 
-def _parse_value(text: str) -> object:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
+def _parse_value(name: str, word: str) -> object:
+    named = f"--prompt.template-args {name}"
+    value = parse_word(word, name=named)
+    if name in SWITCHES and not isinstance(value, bool):
+        raise UserError(f"{named} must be true or false", value=word, cure=f"write {name}=true or {name}=false")
+    return value
 
 
 @dataclass(frozen=True, kw_only=True)

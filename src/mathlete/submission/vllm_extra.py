@@ -53,8 +53,6 @@ def _find_wrong_alone(name: str, value: object, *, word: str) -> UserError | Non
         return UserError(rule, value=f"{name}, {why}", cure=f"{_LEAVE_OUT}; offered: {offered}")
     if not _suits(value, kind := facts.offered[name] or facts.values.get(name, "")):
         cure = _LEAVE_OUT if isinstance(kind, str) else nearest(str(value), [*map(str, kind)])
-        if kind == "bool" and word.lower() in ("true", "false"):
-            cure = f"write {word.lower()}"
         return UserError(f"--vllm.extra {name} must be {_describe(kind)}", value=word, cure=cure)
     if not _is_within(value, bounds := facts.bounds.get(name, (None, None))):
         upper = "" if bounds[1] is None else f", at most {bounds[1]:g}"

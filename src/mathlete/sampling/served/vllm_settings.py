@@ -6,10 +6,9 @@
 (4, 40960, 'fp8', 32)
 """
 
-import json
 from dataclasses import dataclass, field
 
-from mathlete.errors import UserError, require
+from mathlete.errors import UserError, parse_word, require
 
 KV_DTYPES = ("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2")
 """Types of keys and values in the cache, by vLLM's names; auto: the model's own."""
@@ -83,11 +82,14 @@ class VllmSettings:
     def read_extra(self) -> dict[str, object]:
         """Return the values that the words of `extra` stand for: JSON where they are any, else text.
 
+        Raises:
+            UserError: one is spelled as another language spells it.
+
         >>> words = {"block_size": "32", "enable_expert_parallel": "true", "moe_backend": "triton"}
         >>> VllmSettings(extra=words).read_extra()
         {'block_size': 32, 'enable_expert_parallel': True, 'moe_backend': 'triton'}
         """
-        return {name: _read_value(word) for name, word in self.extra.items()}
+        return {name: parse_word(word, name=f"--vllm.extra {name}") for name, word in self.extra.items()}
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""
@@ -114,7 +116,7 @@ class VllmSettings:
             prefix="--vllm.",
             cure="leave it out",
         )
-        for name in self.extra:
+        for name in self.read_extra():
             if name in (*_NAMED, *_SET_HERE):
                 flag = f"use --vllm.{_NAMED[name]}" if name in _NAMED else "leave it out: this project relies on it"
                 raise UserError("--vllm.extra must not name what is set otherwise", value=name, cure=flag)
@@ -182,11 +184,3 @@ class VllmSettings:
             **kernels,
             **self.read_extra(),
         }
-
-
-def _read_value(word: str) -> object:
-    try:
-        value: object = json.loads(word)
-    except (ValueError, RecursionError):
-        return word
-    return value
