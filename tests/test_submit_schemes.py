@@ -1,12 +1,16 @@
 """How weights are stored, held against the kernels that vLLM 0.19.1 has for them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mathlete.errors import UserError
 from mathlete.export.formats import find_formats, read_storage
+from mathlete.kernel import KernelConfig
 from mathlete.models import GPUS
+from mathlete.sampling.served import VllmSettings
+from mathlete.submission.engine_choice import find_refusal
 from mathlete.submission.vllm_schemes import find_wrong_scheme
 from mathlete.submission.weights import list_needed
 from tests.test_submit_vllm import model_of
@@ -103,6 +107,85 @@ SCHEMES: list[tuple[str, int, dict[str, object], dict[str, object], str]] = [
     ("h100", 1, {**R1, "num_local_experts": 32}, {"quant_method": "mxfp4"}, ""),
     ("h100", 1, R1, {"quant_method": "bitsandbytes"}, ""),
 ]
+
+QWEN3: dict[str, object] = {
+    **{"num_experts": 128, "hidden_size": 2048, "intermediate_size": 6144, "moe_intermediate_size": 768},
+    **{"num_hidden_layers": 48, "num_attention_heads": 32, "num_key_value_heads": 4, "head_dim": 128},
+}
+"""Qwen3-30B-A3B's: 192 columns of each expert on each of four GPUs, 384 on each of two."""
+MIXTRAL = {**R1, "num_local_experts": 8, "intermediate_size": 14336, "hidden_size": 4096}
+SMALL = {**QWEN3, "moe_intermediate_size": 1408, "shared_expert_intermediate_size": 5632}
+"""Qwen1.5-MoE-A2.7B's: 352 on each of four."""
+ODDEST = {**QWEN3, "moe_intermediate_size": 704}
+"""176 on each of four: groups would be cut down to 16."""
+BLOCKS = fp8(weight_block_size=[128, 128])
+BLOCKS_TOO = packed(how="float-quantized", type="float", strategy="block", block_structure=[128, 128], inputs=FP8_TOKEN)
+GROUPS = packed(4, strategy="group", group_size=128)
+EXPERTS: list[tuple[str, dict[str, object], dict[str, object], str]] = [
+    ("l4", QWEN3, BLOCKS, "8-bit floats in blocks of 128 x 128 in experts, of 192 columns on each GPU"),
+    ("l4", {"text_config": QWEN3}, BLOCKS, "of 192 columns"),
+    ("l4", QWEN3, BLOCKS_TOO, "8-bit floats in blocks of 128 x 128 in experts, of 192 columns"),
+    ("l4", QWEN3, {**BLOCKS, "modules_to_not_convert": ["lm_head", "model.layers.0.mlp.gate"]}, "of 192 columns"),
+    ("l4", QWEN3, {**BLOCKS, "modules_to_not_convert": ["model.layers.47.mlp.experts"]}, ""),
+    ("l4", QWEN3, {**BLOCKS_TOO, "ignore": ["re:.*shared_expert.*", "re:.*mlp.gate$"]}, "of 192 columns"),
+    ("l4", QWEN3, {**BLOCKS_TOO, "ignore": ["re:.*mlp.*"]}, ""),
+    ("l4", {**QWEN3, "moe_intermediate_size": 1536}, BLOCKS, ""),
+    ("l4", {**QWEN3, "moe_intermediate_size": [768, 768]}, BLOCKS, ""),
+    ("l4", MIXTRAL, BLOCKS, ""),
+    ("l4", QWEN3, fp8(), ""),
+    ("l4", QWEN3, packed(how="float-quantized", type="float", strategy="channel", inputs=FP8_TOKEN), ""),
+    ("l4", QWEN3, packed(how="int-quantized", strategy="channel", inputs=TOKEN), ""),
+    ("l4", QWEN3, GROUPS, "4-bit int in groups of 128 in experts, of 192 columns on each GPU"),
+    ("l4", QWEN3, packed(4, strategy="group", group_size=64), ""),
+    ("l4", QWEN3, packed(4, strategy="channel"), ""),
+    ("l4", SMALL, packed(4, strategy="channel"), "4-bit int in experts, of 352 columns"),
+    ("l4", SMALL, packed(4, strategy="group", group_size=32), ""),
+    ("l4", SMALL, packed(4, strategy="group", group_size=32, actorder="group"), "in groups of 32 in experts"),
+    ("l4", QWEN3, packed(4, strategy="group", group_size=64, symmetric=False), "in experts, which must be symmetric"),
+    ("h100", QWEN3, packed(4, strategy="group", group_size=128, inputs=FP8_TOKEN), "of 192 columns"),
+    ("l4", QWEN3, packed(4, "nvfp4-pack-quantized", **FP4), ""),
+    ("l4", QWEN3, gptq(), ""),
+    ("l4", SMALL, awq(), ""),
+    ("l4", ODDEST, awq(), "awq in groups of 128 in experts, of 176 columns"),
+    ("l4", ODDEST, gptq(), "gptq in groups of 128 in experts, of 176 columns"),
+    ("l4", ODDEST, gptq(dynamic={"-:.*experts.*": {}}), ""),
+    ("t4", ODDEST, awq(group=16), ""),
+    ("l4", ODDEST, gptq(group=-1), "gptq in experts, of 176 columns"),
+    ("h100", {**R1, "num_local_experts": 32, "intermediate_size": 2880}, {"quant_method": "mxfp4"}, ""),
+]
+
+
+@pytest.mark.parametrize(("gpu", "shape", "stored", "says"), EXPERTS)
+def test_experts_on_four_gpus_are_held_against_the_kernels(
+    gpu: str, shape: dict[str, object], stored: dict[str, object], says: str
+) -> None:
+    model = {**shape, "quantization_config": stored}
+    found = [*find_wrong_scheme(gpu=GPUS[gpu], shared=4, model=model)]
+    assert bool(found) == bool(says), [one.value for one in found]
+    if says:
+        assert says in str(found[0].value)
+    # On one GPU, or whole on each, experts of these sizes are served where they are symmetric.
+    for shared, whole in ((1, False), (4, True)):
+        alone = [*find_wrong_scheme(gpu=GPUS[gpu], shared=shared, model=model, whole_experts=whole)]
+        assert bool(alone) == ("symmetric" in says), [one.value for one in alone]
+
+
+def test_experts_that_four_gpus_cannot_share_are_refused_with_what_can(tmp_path: Path) -> None:
+    shape = {**QWEN3, "architectures": ["Qwen3MoeForCausalLM"], "max_position_embeddings": 40960}
+    model = model_of(tmp_path, **shape, quantization_config=BLOCKS)
+
+    def refuse(**vllm: Any) -> UserError | None:
+        return find_refusal(model=model, machine="NvidiaL4", config=KernelConfig(vllm=VllmSettings(**vllm)))
+
+    wrong = refuse()
+    assert wrong is not None
+    assert "--vllm.tensor-parallel 2, or --vllm.extra enable_expert_parallel true, or" in wrong.cure
+    # Nothing here makes others of a stranger's weights, and the embedded engine reads none of these.
+    assert "or name another of Kaggle's with --model-source" in wrong.cure
+    assert "embedded" not in wrong.cure
+    assert refuse(tensor_parallel=2) is None
+    assert refuse(extra={"enable_expert_parallel": "true"}) is None
+    assert refuse(tensor_parallel=2, extra={"data_parallel_size": "2"}) is not None
 
 
 @pytest.mark.parametrize(("gpu", "shared", "shape", "stored", "says"), SCHEMES)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Literal
 
 from mathlete.errors import UserError
-from mathlete.export.formats import EXPORT_FORMATS
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
@@ -13,7 +12,7 @@ from mathlete.runs import read_json
 from mathlete.sampling.served import VllmShape
 from mathlete.submission.vllm_fit import find_wrong_setting
 from mathlete.submission.vllm_memory import find_crowding, find_wrong_offload
-from mathlete.submission.weights import formats_of, name_storage
+from mathlete.submission.weights import formats_of, name_storage, tell_other_weights
 
 EngineWord = Literal["auto", "vllm", "embedded"]
 """auto: vLLM where it serves; embedded: the own decode loop, `--engine transformers` of the evaluation."""
@@ -72,8 +71,7 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
     stored = name_storage(model)
     served = [one for one in formats_of(model) if getattr(one, "engine", "vllm") == "vllm"]
     if not any(one.fits(gpu.capability) for one in served):
-        others = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(gpu.capability)]
-        cure = f"export as {' or '.join(others)}, or {embedded}"
+        cure = tell_other_weights(gpu, model=settings)
         return UserError("vLLM must have a kernel for the weights", value=f"{stored} on {gpu.capability:g}", cure=cure)
     return find_wrong_setting(config, gpu=gpu, gpus=count_gpus(machine), model=settings)
 

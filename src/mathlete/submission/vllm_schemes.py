@@ -2,17 +2,18 @@
 
 As the loaders of vLLM 0.19.1 ask (model_executor/layers/quantization: compressed_tensors, gptq, gptq_marlin, awq,
 awq_marlin, fp8, mxfp4; model_executor/kernels/linear/mixed_precision). Shapes are held against the kernels for plain
-decoders whose layers are all stored in one way; of others nothing is said of them.
+decoders whose layers are all stored in one way; of others only their experts are (`vllm_experts`).
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mathlete.errors import UserError
-from mathlete.export.formats import EXPORT_FORMATS
 from mathlete.kaggle_image import vllm_facts
 from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmShape
+from mathlete.submission.vllm_experts import find_wrong_experts
+from mathlete.submission.weights import tell_other_weights
 
 _Config = Mapping[str, object]
 
@@ -90,27 +91,35 @@ class _Numbers:
         return f"{self.bits}-bit {self.kind} by {self.strategy}{group}"
 
 
-def find_wrong_scheme(*, gpu: Device, shared: int, model: _Config) -> Iterator[UserError]:
+def find_wrong_scheme(
+    *, gpu: Device, shared: int, model: _Config, replicas: int = 1, whole_experts: bool = False
+) -> Iterator[UserError]:
     """Yield why vLLM could not load weights as they are stored, on GPUs of a kind.
 
     Args:
         gpu: the kind.
         shared: how many share each layer.
         model: the model's config.json.
+        replicas: how many such sets of GPUs share a mixture's experts.
+        whole_experts: whether each GPU has whole experts.
     """
     stored = Shape.read_quantization(model) or {}
     if (check := _CHECKS.get(str(stored.get("quant_method")))) is None:
         return
-    there = _place(gpu, shared=shared, model=model, stored=stored)
-    for why in check(stored, there):
+
+    def list_wrong(count: int, whole: bool) -> list[str]:
+        there = _place(gpu, shared=count, model=model, stored=stored)
+        experts = find_wrong_experts(stored, model=model, shared=count, replicas=replicas, whole=whole)
+        return [*check(stored, there), *experts]
+
+    for why in list_wrong(shared, whole_experts):
         fewer = (count for count in range(shared - 1, 0, -1) if shared % count == 0)
-        fitting = (
-            count for count in fewer if not any(check(stored, _place(gpu, shared=count, model=model, stored=stored)))
-        )
-        others = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(there.capability)]
+        fitting = (count for count in fewer if not list_wrong(count, whole_experts))
         parallel = next((f"--vllm.tensor-parallel {count}, or " for count in fitting), "")
+        if not whole_experts and not list_wrong(shared, True):
+            parallel += "--vllm.extra enable_expert_parallel true, or "
         rule = f"vLLM {vllm_facts().version} must have kernels for the weights on {gpu.name}"
-        yield UserError(rule, value=why, cure=f"{parallel}export as {' or '.join(others)}, or use --engine embedded")
+        yield UserError(rule, value=why, cure=f"{parallel}{tell_other_weights(gpu, model=model)}")
 
 
 def _place(gpu: Device, *, shared: int, model: _Config, stored: _Config) -> _There:

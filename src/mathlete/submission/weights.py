@@ -1,12 +1,17 @@
 """How a model's weights are stored, and what a notebook needs to load them: from the tables of formats."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS, StoredFormat, find_formats, read_storage
-from mathlete.models import Shape
+from mathlete.models import Device, Shape
 from mathlete.runs import read_json, read_record
+
+_EXPORT = "export the model that they were made of as"
+"""Weights of few bits may be a stranger's: nothing here makes others of them."""
+_MOUNT = "or name another of Kaggle's with --model-source"
 
 
 def name_storage(model: Path) -> str:
@@ -53,10 +58,22 @@ def list_needed(model: Path, *, engine: str = "transformers") -> tuple[str, ...]
         raise UserError(
             "the notebook must know how to serve the weights: with which wheels, and by a rehearsal that answered",
             value=f"{stored} weights in {model}",
-            cure=f"export them as one of {', '.join(list_storage())}"
+            cure=f"{_EXPORT} one of {', '.join(list_storage())}, {_MOUNT}"
             + (", or build with --engine vllm" if formats_of(model) else ""),
         )
     return tuple(dict.fromkeys(wheel for one in formats for wheel in one.wheels))
+
+
+def tell_other_weights(gpu: Device, *, model: Mapping[str, object]) -> str:
+    """Return the cure where vLLM does not serve weights as they are stored on a kind of GPU.
+
+    Args:
+        gpu: the kind.
+        model: the model's config.json.
+    """
+    names = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(gpu.capability or 0)]
+    embedded = any(one.embedded for one in find_formats(read_storage(model), model))
+    return f"{_EXPORT} {' or '.join(names)}, {_MOUNT}{', or use --engine embedded' * embedded}"
 
 
 def list_storage() -> list[str]:
