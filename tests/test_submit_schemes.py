@@ -1,5 +1,6 @@
 """How weights are stored, held against the kernels that vLLM 0.19.1 has for them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.export.formats import find_formats, read_storage
 from mathlete.kernel import KernelConfig
-from mathlete.models import GPUS
+from mathlete.models import GPUS, ModelSource, find_model, load_model
+from mathlete.runs import write_json
 from mathlete.sampling.served import VllmSettings
 from mathlete.submission.engine_choice import find_refusal
+from mathlete.submission.serving import check_serving
 from mathlete.submission.vllm_schemes import find_wrong_scheme
-from mathlete.submission.weights import list_needed
+from mathlete.submission.weights import list_needed, name_storage
 from tests.test_submit_vllm import model_of
 
 R1: dict[str, object] = {
@@ -198,6 +201,59 @@ def test_weights_are_held_against_the_kernels_that_vllm_has(
         assert says in str(found[0].value)
         # Fewer GPUs are the cure where the shapes are what is wrong.
         assert ("--vllm.tensor-parallel" in found[0].cure) == (shared == 4)
+
+
+MODELOPT: dict[str, object] = {
+    "producer": {"name": "modelopt", "version": "0.23.0"},
+    "quantization": {"quant_algo": "FP8", "kv_cache_quant_algo": "FP8", "exclude_modules": ["lm_head"]},
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "beside", "word"),
+    [
+        ({}, MODELOPT, "modelopt"),
+        ({"quantization_config": awq()}, MODELOPT, "awq"),
+        ({"text_config": {"quantization_config": awq()}}, None, "awq"),
+        ({"compression_config": packed(4, strategy="channel")}, None, "compressed-tensors"),
+        (
+            {},
+            {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": None, "kv_cache_quant_algo": "FP8"}},
+            "dense",
+        ),
+        ({}, None, "dense"),
+    ],
+)
+def test_every_file_that_says_how_weights_are_stored_is_read(
+    tmp_path: Path, config: dict[str, object], beside: dict[str, object] | None, word: str
+) -> None:
+    model = model_of(tmp_path, **config)
+    if beside is not None:
+        write_json(model / "hf_quant_config.json", beside)
+    assert name_storage(model) == word
+    source = ModelSource(name="stored", location=str(model))
+    assert source.is_quantized() == (word != "dense")
+    assert source.describes_weights() == (config != {} or word == "dense")
+
+
+def test_weights_of_an_older_modelopt_are_none_that_an_engine_takes_for_dense(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(find_model("pocket").location, model)
+    write_json(model / "hf_quant_config.json", MODELOPT)
+    wrong = find_refusal(model=model_of(model), machine="NvidiaTeslaT4", config=KernelConfig())
+    assert "modelopt on 7.5" in str(wrong)
+    with pytest.raises(UserError, match=r"got modelopt weights(?s:.*)another of Kaggle's with --model-source"):
+        list_needed(model, engine="vllm")
+    shutil.copy(Path(find_model("pocket").location) / "config.json", model)
+    # On Kaggle alone are the weights of a model that is mounted: its index tells of scales where that file is not here.
+    (model / "hf_quant_config.json").unlink()
+    check_serving(model, KernelConfig(), weights=False)
+    write_json(model / "model.safetensors.index.json", {"weight_map": {"model.layers.0.up_proj.weight_scale": ""}})
+    with pytest.raises(UserError, match=r"described by a quantization_config(?s:.*)got model\.layers\.0"):
+        check_serving(model, KernelConfig(), weights=False)
+    write_json(model / "hf_quant_config.json", MODELOPT)
+    with pytest.raises(UserError, match=r"config\.json must say how weights are stored"):
+        load_model(find_model(str(model)))
 
 
 def test_bits_that_nothing_here_writes_are_for_vllm_alone(tmp_path: Path) -> None:

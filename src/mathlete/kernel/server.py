@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
-from mathlete.files import read_json
 from mathlete.folders import list_weights
 from mathlete.kernel.answering import Answerer, one_line, say
 from mathlete.kernel.config import KernelConfig
@@ -22,6 +21,7 @@ from mathlete.kernel.machine import describe_machine, find_difference, list_gpus
 from mathlete.kernel.opening import open_server
 from mathlete.kernel.steps import EngineStep, plan_steps
 from mathlete.kernel.world import InstalledWorld
+from mathlete.models import Shape
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -210,7 +210,7 @@ def make_engine(config: KernelConfig, *, model: Path, vllm: Path | None, working
     described: dict[str, object] = {}
     # What is wrong with it, the engine's process says.
     with suppress(UserError):
-        described = read_json(model / "config.json")
+        described = Shape.read_config(model)
     gpus = list_gpus()
     weights = sum(file.stat().st_size for file in list_weights(model))
     memory = min((gpu.memory_mib for gpu in gpus), default=0) * 2**20

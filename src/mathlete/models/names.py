@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from mathlete.errors import UserError, nearest
 from mathlete.files import replace_when_done
 from mathlete.mistakes import explain, find_hub_cure, name_cause
 from mathlete.models.contexts import find_context
+from mathlete.models.descriptions import complete_config, find_quantization
 from mathlete.models.weights import require_finite_file
 from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.runs import read_json, sha256_json, sha256_tree, verify_if_made
@@ -103,12 +105,28 @@ class ModelSource:
         return sum(file.stat().st_size for file in files)
 
     def read_config(self) -> dict[str, Any]:
-        """Read the model's config.json.
+        """Read the model's config.json, with how its weights are stored where another file says that.
 
         Raises:
             UserError: not on this machine nor on the hub, or not a model.
         """
-        return self.read_described("config.json")
+        return complete_config(self.read_described("config.json"), read=self._find_described)
+
+    def describes_weights(self) -> bool:
+        """Return whether its config.json itself says how its weights are stored, where they are not dense.
+
+        Raises:
+            UserError: not on this machine nor on the hub, or not a model.
+        """
+        return find_quantization(self.read_described("config.json")) is not None or not self.is_quantized()
+
+    def _find_described(self, name: str) -> dict[str, Any] | None:
+        if self.folder is not None:
+            return read_json(self.folder / name) if (self.folder / name).is_file() else None
+        # Of a hub's model no answer says more than that there is none.
+        with suppress(UserError):
+            return self.read_described(name)
+        return None
 
     def read_described(self, name: str) -> dict[str, Any]:
         """Read one of its files of JSON.
@@ -196,7 +214,7 @@ class ModelSource:
         Raises:
             UserError: not on this machine nor on the hub, or not a model.
         """
-        return "quantization_config" in self.read_config()
+        return find_quantization(self.read_config()) is not None
 
     def pin(self) -> tuple["ModelSource", str]:
         """Return (the source at one commit, where that commit came from); a folder stays as it is.

@@ -2,10 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.models.contexts import find_context
+from mathlete.models.descriptions import find_quantization, read_folder_config
 from mathlete.models.names import ModelSource
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -70,16 +72,17 @@ class Shape:
 
     @staticmethod
     def read_quantization(config: Mapping[str, object]) -> Mapping[str, object] | None:
-        """Return how weights are stored, by any model's config.json; None of dense ones.
+        """Return how weights are stored, by any model's config.json; None of dense ones."""
+        return find_quantization(config)
 
-        Some models that see keep it in the part for texts (vLLM 0.19.1, `get_quant_config` of weight_utils.py).
+    @staticmethod
+    def read_config(folder: Path) -> dict[str, Any]:
+        """Return the config.json of a model's folder, with how its weights are stored where another file says that.
 
-        >>> Shape.read_quantization({"text_config": {"quantization_config": {"quant_method": "awq"}}})
-        {'quant_method': 'awq'}
+        Raises:
+            UserError: it is not there, or a file is no JSON.
         """
-        inner = config.get("text_config")
-        parts = (config, inner if isinstance(inner, Mapping) else {})
-        return next((how for part in parts if isinstance(how := part.get("quantization_config"), Mapping)), None)
+        return read_folder_config(folder)
 
     @staticmethod
     def count_loaded(weights: int, *, model: Mapping[str, object]) -> int:

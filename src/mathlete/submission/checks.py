@@ -167,8 +167,7 @@ def _sizes(build: Build) -> Iterator[Refusal]:
     # The embedded engine uses one GPU, whatever the machine has.
     elif (
         gpu is not None
-        and (loaded := Shape.count_loaded(weights, model=read_json(build.model / "config.json")))
-        > MOST_WEIGHTS * gpu.memory
+        and (loaded := Shape.count_loaded(weights, model=Shape.read_config(build.model))) > MOST_WEIGHTS * gpu.memory
     ):
         count = gpu.machines[build.machine]
         of = "" if count in (None, 1) else f" (of {count}: the engine uses 1)"

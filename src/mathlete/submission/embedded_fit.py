@@ -6,7 +6,6 @@ from pathlib import Path
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device, Shape, find_model
-from mathlete.runs import read_json
 from mathlete.sampling.embedded import check_covered
 from mathlete.submission.weights import formats_of, name_storage
 
@@ -25,7 +24,7 @@ def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
     if not any(one.embedded for one in formats_of(model)):
         return f"it does not read {name_storage(model)} weights"
     gpu = Device.of_machine(machine)
-    loaded = Shape.count_loaded(weights, model=read_json(model / "config.json"))
+    loaded = Shape.count_loaded(weights, model=Shape.read_config(model))
     if gpu is not None and loaded > MOST_WEIGHTS * gpu.memory:
         return f"{loaded / 2**30:.1f} GiB of weights and its cache do not fit into one GPU of {gpu.memory_gib:.1f} GiB"
     try:

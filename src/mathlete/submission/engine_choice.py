@@ -7,8 +7,7 @@ from typing import Literal
 from mathlete.errors import UserError
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
-from mathlete.models import Device
-from mathlete.runs import read_json
+from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmShape
 from mathlete.submission.vllm_fit import find_wrong_setting
 from mathlete.submission.vllm_memory import find_crowding, find_wrong_offload
@@ -63,7 +62,7 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
     if gpu is None or gpu.capability is None or gpu.capability < _LEAST:
         value = f"{machine}, with {gpu.capability}" if gpu else f"{machine}, which has no GPU that is known here"
         return UserError(f"vLLM needs a GPU of compute capability {_LEAST:g} or later", value=value, cure=embedded)
-    settings = read_json(model / "config.json")
+    settings = Shape.read_config(model)
     kinds = settings.get("architectures")
     kind = str(kinds[0]) if isinstance(kinds, list) and kinds else "none"
     if kind not in facts.architectures:
@@ -83,7 +82,7 @@ def find_lack_of_room(*, model: Path, machine: str, config: KernelConfig, weight
     """
     if (gpu := Device.of_machine(machine)) is None:
         return None
-    shared, settings = count_shared(config, machine, model), read_json(model / "config.json")
+    shared, settings = count_shared(config, machine, model), Shape.read_config(model)
     wrong = find_wrong_offload(config, machine=machine, shared=shared, weights=weights, model=settings)
     return wrong or find_crowding(config, gpu=gpu, shared=shared, weights=weights, model=settings)
 
@@ -96,5 +95,5 @@ def count_gpus(machine: str) -> int:
 
 def count_shared(config: KernelConfig, machine: str, model: Path) -> int:
     """Return how many of a machine's GPUs share a model in vLLM."""
-    shape = VllmShape.of(read_json(model / "config.json"))
+    shape = VllmShape.of(Shape.read_config(model))
     return config.vllm.choose_parallel(gpus=count_gpus(machine), heads=shape.shares) * config.vllm.count_stages()

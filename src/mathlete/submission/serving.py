@@ -16,6 +16,8 @@ _DENSE = frozenset(("F64", "F32", "F16", "BF16"))
 """Types of a dense model's tensors, as safetensors' headers name them."""
 _PLAIN = ("llama", "mistral", "qwen2", "qwen3")
 """Kinds of model whose layers have the names and shapes of Llama's."""
+_SCALES = (".weight_scale", ".weight_scale_inv", ".weight_packed", ".qweight")
+"""Ends of names that only tensors of weights in few bits have."""
 _LENGTH = 8
 """Bytes before a header, which say its length. Source: huggingface.co/docs/safetensors, "Format"."""
 
@@ -53,9 +55,10 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
             value=f"{asked} tokens, and {max(0, room)} are left by a prompt of {prompt}",
             cure=f"build with --sampling.max-tokens {max(1, min(room // 2, room - closing))}, or with {cure}",
         )
-    settings = read_json(model / "config.json")
+    settings = Shape.read_config(model)
     if not Shape.read_quantization(settings):
         _check_tensors(model, _list_shapes(settings))
+        _check_index(model)
     if (left := context - asked) >= min(QUESTION_TOKENS, own // 2):
         return ""
     return f"{left} tokens are left for a question beside a whole completion; one that is longer is not answered"
@@ -86,12 +89,25 @@ def _check_tensors(model: Path, shapes: Mapping[str, list[int]]) -> None:
                 )
         kinds = {str(tensor["dtype"]) for tensor in header.values() if "dtype" in tensor}
         if others := sorted(kinds - _DENSE):
-            raise UserError(
-                "weights of 8 bits and fewer must be described by a quantization_config: the engine would take them "
-                "for the numbers themselves",
-                value=f"{', '.join(others)} in {file.name}",
-                cure="export the model again, or take its config.json from where the weights come from",
-            )
+            raise _refuse_undescribed(f"{', '.join(others)} in {file.name}")
+
+
+def _check_index(model: Path) -> None:
+    """Raise UserError where the list of a model's tensors, which may be on Kaggle alone, has scales of weights."""
+    index = model / "model.safetensors.index.json"
+    names = read_json(index).get("weight_map") if index.is_file() else None
+    if isinstance(names, dict) and (scale := next((name for name in names if str(name).endswith(_SCALES)), None)):
+        raise _refuse_undescribed(f"{scale} in {index.name}")
+
+
+def _refuse_undescribed(value: str) -> UserError:
+    return UserError(
+        "weights of 8 bits and fewer must be described by a quantization_config: the engine would take them "
+        "for the numbers themselves",
+        value=value,
+        cure="export the model again, or take its config.json, and hf_quant_config.json where there is one, from "
+        "where the weights come from",
+    )
 
 
 def _read_header(file: Path) -> Mapping[str, Mapping[str, object]]:

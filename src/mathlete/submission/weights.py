@@ -7,7 +7,7 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS, StoredFormat, find_formats, read_storage
 from mathlete.models import Device, Shape
-from mathlete.runs import read_json, read_record
+from mathlete.runs import read_record
 
 _EXPORT = "export the model that they were made of as"
 """Weights of few bits may be a stranger's: nothing here makes others of them."""
@@ -16,18 +16,18 @@ _MOUNT = "or name another of Kaggle's with --model-source"
 
 def name_storage(model: Path) -> str:
     """Return the word for how a model's weights are stored."""
-    return read_storage(read_json(model / "config.json"))
+    return read_storage(Shape.read_config(model))
 
 
 def formats_of(model: Path) -> tuple[StoredFormat, ...]:
     """Return the formats that a model's weights may be of, by its config.json; none where no engine loads them."""
-    config = read_json(model / "config.json")
+    config = Shape.read_config(model)
     return find_formats(read_storage(config), config)
 
 
 def name_format(model: Path) -> str:
     """Return the name of the format of a model's weights, as a slug may have it: int8, w8a16, float16, awq."""
-    config = read_json(model / "config.json")
+    config = Shape.read_config(model)
     stored = read_storage(config)
     if stored == "dense":
         return str(config.get("dtype") or config.get("torch_dtype") or stored).lower()

@@ -1,0 +1,60 @@
+"""A model's config.json, completed by what another file says of how its weights are stored."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mathlete.runs import read_json
+
+MODELOPT_FILE = "hf_quant_config.json"
+"""Where ModelOpt 0.29 and before says how weights are stored, and config.json does not (vLLM 0.19.1, `get_config` of
+transformers_utils/config.py)."""
+
+
+def find_quantization(config: Mapping[str, object]) -> Mapping[str, object] | None:
+    """Return how weights are stored, by any model's config.json; None of dense ones.
+
+    Some models that see keep it in the part for texts, and compressed-tensors once called it otherwise (vLLM 0.19.1,
+    `get_quant_config` of weight_utils.py).
+
+    >>> find_quantization({"text_config": {"quantization_config": {"quant_method": "awq"}}})
+    {'quant_method': 'awq'}
+    """
+    inner = config.get("text_config")
+    parts = (config, inner if isinstance(inner, Mapping) else {})
+    said = (part.get(name) for name in ("quantization_config", "compression_config") for part in parts)
+    return next((how for how in said if isinstance(how, Mapping)), None)
+
+
+def complete_config(config: dict[str, Any], *, read: Callable[[str], Mapping[str, object] | None]) -> dict[str, Any]:
+    """Return a config.json with how the weights are stored, where the file of ModelOpt alone says that.
+
+    Args:
+        config: as it was read.
+        read: reads another file of the model; None: there is none.
+
+    >>> stored = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}
+    >>> complete_config({}, read=lambda name: stored)["quantization_config"]["quant_method"]
+    'modelopt'
+    >>> complete_config({}, read=lambda name: {"quantization": {"quant_algo": None, "kv_cache_quant_algo": "FP8"}})
+    {}
+    """
+    if find_quantization(config) is not None or (stored := read(MODELOPT_FILE)) is None:
+        return config
+    weights = stored.get("quantization")
+    # A cache in fewer bits may be all that it speaks of.
+    if isinstance(weights, Mapping) and weights.get("quant_algo") is None:
+        return config
+    return {**config, "quantization_config": {"quant_method": "modelopt", **stored}}
+
+
+def read_folder_config(folder: Path) -> dict[str, Any]:
+    """Read the config.json of a model's folder, completed.
+
+    Raises:
+        UserError: it is not there, or a file is no JSON.
+    """
+    return complete_config(
+        read_json(folder / "config.json"),
+        read=lambda name: read_json(folder / name) if (folder / name).is_file() else None,
+    )
