@@ -132,6 +132,7 @@ EXPERTS: list[tuple[str, dict[str, object], dict[str, object], str]] = [
     ("l4", QWEN3, {**BLOCKS, "modules_to_not_convert": ["model.layers.47.mlp.experts"]}, ""),
     ("l4", QWEN3, {**BLOCKS_TOO, "ignore": ["re:.*shared_expert.*", "re:.*mlp.gate$"]}, "of 192 columns"),
     ("l4", QWEN3, {**BLOCKS_TOO, "ignore": ["re:.*mlp.*"]}, ""),
+    ("l4", QWEN3, {**BLOCKS_TOO, "ignore": ["re:.*block_sparse_moe.*"]}, ""),
     ("l4", {**QWEN3, "moe_intermediate_size": 1536}, BLOCKS, ""),
     ("l4", {**QWEN3, "moe_intermediate_size": [768, 768]}, BLOCKS, ""),
     ("l4", MIXTRAL, BLOCKS, ""),

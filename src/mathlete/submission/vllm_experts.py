@@ -6,7 +6,7 @@ As the layers of experts of vLLM 0.19.1 ask (`create_weights` of fp8.py, compres
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mathlete.sampling.served import VllmShape
@@ -14,6 +14,8 @@ from mathlete.sampling.served import VllmShape
 _Config = Mapping[str, object]
 _LAYERS = ("ignore", "modules_to_not_convert", "ignored_layers")
 """What lists layers that are left in 16 bits: compressed-tensors', AWQ's and fp8's word."""
+_NAMES = (("mlp", "down_proj"), ("block_sparse_moe", "w2"), ("feed_forward", "down_proj"))
+"""What Qwen, DeepSeek and GLM, Mixtral, and Llama 4 call the part of a layer that has experts, and one of theirs."""
 _MARLIN = (-1, 32, 64, 128)
 _LEAST_GROUP = 32
 """The smallest group that vLLM's kernels for 16-bit numbers (`moe_wna16`) cut a larger one into."""
@@ -74,13 +76,14 @@ def find_wrong_experts(
         return
     experts = _Experts(hidden=hidden, columns=columns if whole else columns // (shared * replicas), shared=shared)
     # First layers may be left whole, or be dense.
-    name = f"model.layers.{layers - 1 if type(layers) is int else 0}.mlp.experts.0.down_proj"
+    last = f"model.layers.{layers - 1 if type(layers) is int else 0}"
+    names = [f"{last}.{parent}.experts.0.{part}" for parent, part in _NAMES]
     left = [str(one) for word in _LAYERS if isinstance(listed := stored.get(word), list) for one in listed]
-    if any(_covers(one, name) for one in left):
+    if any(_covers(one, name) for one in left for name in names):
         return
     match stored.get("quant_method"):
         case "compressed-tensors":
-            yield from _check_compressed(stored, experts, name=name)
+            yield from _check_compressed(stored, experts, names=names)
         case "fp8":
             yield from _check_blocks(stored.get("weight_block_size"), experts)
         # Single layers of GPTQ may be stored otherwise.
@@ -105,13 +108,13 @@ def _covers(pattern: str, name: str) -> bool:
     return ".experts" in pattern or pattern in name
 
 
-def _check_compressed(stored: _Config, experts: _Experts, *, name: str) -> Iterator[str]:
+def _check_compressed(stored: _Config, experts: _Experts, *, names: Sequence[str]) -> Iterator[str]:
     groups = stored.get("config_groups")
     known = [one for one in groups.values() if isinstance(one, Mapping)] if isinstance(groups, Mapping) else []
     for one in known:
         targets, weights = one.get("targets"), one.get("weights")
         words = [str(target) for target in targets] if isinstance(targets, list) else []
-        named = any(word.startswith("re:") and _covers(word, name) for word in words)
+        named = any(word.startswith("re:") and _covers(word, name) for word in words for name in names)
         # Of several groups the one for experts may be another than that for all linear layers.
         if isinstance(weights, Mapping) and (named or (words == ["Linear"] and len(known) == 1)):
             yield from _check_group(weights, experts, whole=one.get("input_activations") is None)
