@@ -5,8 +5,9 @@ import json
 import shlex
 import shutil
 import subprocess
+from collections.abc import Iterator
 from contextlib import chdir
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,9 +25,11 @@ from mathlete.rows import RowFiles
 from mathlete.rows.packing import best_fit
 from mathlete.runs import sha256_tree, verify_outputs
 from mathlete.tune.curve import METRICS
+from mathlete.tune.methods import MethodName
 from mathlete.tune.trainers import schedule
 from tests.conftest import POCKET, CommandLine
 from train.presets import preset
+from train.settings import MathSettings
 
 SMALL = ("--model", "pocket", "--source", "p.jsonl", "--tune.steps", "4", "--tune.batch", "4", "--tune.log-every", "1",
          "--survival.max-tokens", "8", "--survival.greedy", "0", "--forgetting.problems", "5",
@@ -340,6 +343,38 @@ def test_the_run_is_named_by_what_it_does() -> None:
     assert name_run().startswith("runs/train-pocket-")
     assert len({name_run(), name_run(seed=1), name_run(limit=7), name_run(source=("gsm8k",))}) == 4
     assert name_run(folder=Path("r")) == "r"
+
+
+def list_changes(group: Any) -> Iterator[tuple[str, Any]]:
+    """Each setting of a group, by its name, and the group with another value of that alone."""
+    for field in fields(group):
+        value = getattr(group, field.name)
+        if is_dataclass(value):
+            for name, other in list_changes(value):
+                yield f"{field.name}.{name}", replace(group, **{field.name: other})
+        else:
+            other = not value if isinstance(value, bool) else value + 1 if isinstance(value, (int, float)) else "other"
+            yield field.name, replace(group, **{field.name: Path(other) if field.name == "adapter" else other})
+
+
+@pytest.mark.parametrize("method", ["lora", "grpo"])
+def test_its_name_follows_from_the_training_alone(method: MethodName) -> None:
+    """A flag leaves the folder as it is, or the rows or the training are others."""
+    from train.steps import MathRun
+
+    usual = preset("pocket")
+    usual = replace(usual, recipe=usual.recipe.with_method(method))
+
+    def name_run(settings: MathSettings) -> Path:
+        return MathRun(settings=settings, model=find_model("pocket"), say=print).folder
+
+    for name, changed in list_changes(usual):
+        if name in ("run", "model", "tokenizer", "recipe.method") or name.startswith("data.prompt."):
+            continue  # the folder's own name, and what the model is made of before
+        elsewhere = name.split(".")[-1] in ("mirror", "num_proc", "ray")
+        trained = (name.startswith("data.") and not elsewhere) or name in ("seed", "after.adapter")
+        trained = trained or changed.recipe.weight_settings != usual.recipe.weight_settings
+        assert (name_run(changed) != name_run(usual)) == trained, name
 
 
 def test_pocket_problems_are_byte_identical_and_readable(workdir: Path, train: CommandLine) -> None:

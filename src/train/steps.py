@@ -58,10 +58,13 @@ class MathRun:
 
     @cached_property
     def folder(self) -> Path:
-        """The run's folder; the default name is made of the settings, so that the same command goes on with it."""
+        """The run's folder; the default name is made of what is trained, so that the same training goes on in it.
+
+        What is measured, merged or exported after it may be another: those steps say themselves what differs.
+        """
         if self.settings.run is not None:
             return self.settings.run
-        data, after = self.settings.data, self.settings.after
+        data, adapter = self.settings.data, self.settings.after.adapter
         # Where the data lie and how many processes read them changes no weight.
         corpus = {k: v for k, v in asdict(data.corpus).items() if k not in ("mirror", "num_proc", "ray")}
         key = {
@@ -69,12 +72,9 @@ class MathRun:
             "corpus": corpus,
             "rows": asdict(data.rows),
             "filters": asdict(data.filters),
-            "recipe": self.settings.recipe.identity,
-            "merge_base": after.merge_base,
-            "forgetting": asdict(after.forgetting),
-            "survival": asdict(after.survival),
+            "recipe": self.settings.recipe.weight_settings,
             "seed": self.settings.seed,
-            **({"adapter": str(after.adapter.resolve())} if after.adapter else {}),
+            **({"adapter": str(adapter.resolve())} if adapter else {}),
         }
         return Path("runs") / f"train-{Path(self.model.name).name}-{sha256_json(key)[:8]}"
 

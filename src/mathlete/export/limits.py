@@ -47,7 +47,7 @@ def find_merge_breaches(
     if not kls[dtype] <= most:  # a KL that is no number is a breach too
         tried = ", ".join(f"{kl:.2e} in {name}" for name, kl in kls.items())
         cure = (
-            "merge with --merge-base dequant, which is what was trained on"
+            "merge with --merge-base dequant --overwrite, which is what was trained on"
             if base == "original"
             else "see that adapter and base are of one training: delete both folders and run the command again"
         )

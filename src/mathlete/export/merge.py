@@ -168,7 +168,7 @@ def describe_bases(comparison: BaseComparison, *, chosen: MergeBase) -> str:
     difference, proposed = comparison.loss_difference, comparison.proposed
     shown = difference.lo > 0 or difference.hi < 0
     verdict = f"{proposed} is better" if shown else f"no difference shown, {proposed} is nearer to the trained model"
-    cure = "" if proposed == chosen else f": --merge-base {proposed}"
+    cure = "" if proposed == chosen else f": --merge-base {proposed} --overwrite"
     return (
         f"merge base: {both}; loss, original - dequant {difference.value:+.4f} "
         f"[{difference.lo:+.4f}, {difference.hi:+.4f}]: {verdict}{cure}"

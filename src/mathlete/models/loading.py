@@ -96,6 +96,8 @@ def load_model(
     import torch
     from transformers import AutoModelForCausalLM
 
+    from mathlete.models.generation import keep_settings
+
     quiet_libraries()
     if gguf_file is None:
         source.require_weights()
@@ -133,6 +135,7 @@ def load_model(
         raise explain_unreadable(source, error) from error
     if quantized:
         _compute_in(model, computing)
+    keep_settings(model)
     model.train(False)
     return model
 

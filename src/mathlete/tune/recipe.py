@@ -74,12 +74,6 @@ class Recipe:
         return {"method": self.method, **groups}
 
     @property
-    def identity(self) -> dict[str, object]:
-        """All settings, for the hash of a run; what may be handed in changes no weight."""
-        lora = {name: value for name, value in flatten(self.lora).items() if name != "max_rank"}
-        return {**flatten(self), "lora": lora}
-
-    @property
     def engine_share(self) -> float:
         """Share of a GPU's memory that an engine takes which draws samples beside the training."""
         return self.grpo.vllm_memory if self.spec.grouped and self.grpo.vllm else 0.0
