@@ -100,7 +100,7 @@ def step(case: Case) -> dict[str, object]:
     from trl.trainer.utils import add_fused_lm_head
 
     recipe = Recipe(method=case.method, lora=Lora(rank=32, dropout=0.05), tune=Tune(batch=case.batch))
-    shape, config = SHAPES[case.model], recipe.spec.configure(recipe.lora)
+    shape, config = SHAPES[case.model], recipe.spec.configure(recipe.lora, SHAPES[case.model])
     device = Device.current(free=True)
     plan = Plan(shape=shape, device=device, recipe=recipe, longest=case.tokens, checkpointing=case.checkpointing)
     base = random_model(case.model, shape, quantized=recipe.spec.quantized)

@@ -34,7 +34,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from mathlete.errors import UserError
-from mathlete.models import ModelSource, find_model, load_model
+from mathlete.models import ModelSource, Shape, find_model, load_model
 from mathlete.models.loading import quiet_libraries
 from mathlete.models.tokenizers import load_tokenizer
 from mathlete.tune import Lora, Recipe, Tune
@@ -275,7 +275,7 @@ def trainer_of(case: Case, folder: Path) -> Any:
         model=model,
         args=config,
         train_dataset=training_rows(case),
-        peft_config=recipe.spec.configure(recipe.lora),
+        peft_config=recipe.spec.configure(recipe.lora, Shape.of(source)),
         processing_class=tokenizer,
     )
 

@@ -29,6 +29,7 @@ _GROUPS = {
         *(
             "export_table",
             "rows_packing",
+            "tune_layers",
             "tune_loss",
             "tune_methods",
             "tune_samples",

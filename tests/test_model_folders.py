@@ -96,6 +96,19 @@ def test_what_is_broken_is_told_before_anything_is_made(
     assert sorted(Path().rglob("*")) == before
 
 
+def test_generation_settings_are_saved_as_their_maker_wrote_them(tmp_path: Path) -> None:
+    """transformers refuses a temperature without do_sample where a special token was changed (Llama 2, Vicuna)."""
+    shutil.copytree(POCKET, tmp_path / "model")
+    values = {"eos_token_id": 2, "pad_token_id": 0, "temperature": 0.9, "top_p": 0.6}
+    write("generation_config.json", json.dumps(values))(tmp_path / "model")
+    model = load_model(find_model(str(tmp_path / "model")))
+    model.generation_config.eos_token_id = [570, 2]
+    model.save_pretrained(tmp_path / "saved")
+    saved = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
+    assert saved.items() >= {**values, "eos_token_id": [570, 2]}.items()
+    assert "do_sample" not in saved
+
+
 @pytest.mark.parametrize(
     ("render", "told"),
     [

@@ -353,8 +353,10 @@ def list_changes(group: Any) -> Iterator[tuple[str, Any]]:
             for name, other in list_changes(value):
                 yield f"{field.name}.{name}", replace(group, **{field.name: other})
         else:
-            other = not value if isinstance(value, bool) else value + 1 if isinstance(value, (int, float)) else "other"
-            yield field.name, replace(group, **{field.name: Path(other) if field.name == "adapter" else other})
+            changed = (
+                not value if isinstance(value, bool) else value + 1 if isinstance(value, (int, float)) else "other"
+            )
+            yield field.name, replace(group, **{field.name: Path("a") if field.name == "adapter" else changed})
 
 
 @pytest.mark.parametrize("method", ["lora", "grpo"])

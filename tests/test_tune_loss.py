@@ -18,7 +18,7 @@ from transformers import (
     Qwen2ForCausalLM,
 )
 
-from mathlete.models import find_model
+from mathlete.models import Shape, find_model
 from mathlete.tune import METHODS, Lora, chunks, load_4bit_base, loss
 from mathlete.tune.cpu import LaneDropout, spare_a_cpu
 from mathlete.tune.loss import score_labels_once
@@ -248,7 +248,7 @@ def test_a_cpu_is_spared_without_another_result(method: MethodName) -> None:
     for spared in (False, True):
         torch.manual_seed(0)
         base = load_4bit_base(find_model("pocket"), dense=True, computing="bfloat16")
-        config: Any = METHODS[method].configure(Lora(rank=4))
+        config: Any = METHODS[method].configure(Lora(rank=4), Shape.of(find_model("pocket")))
         model: Any = get_peft_model(base, config)
         if spared:
             spare_a_cpu(model, dtype="bfloat16")

@@ -43,7 +43,7 @@ def test_what_an_optimizer_keeps_is_planned_to_the_byte(method: str, name: Any, 
     recipe = Recipe(method=method, lora=Lora(bias="all" if METHODS[method].takes_bias else "none"))
     recipe = Recipe(method=method, lora=recipe.lora, tune=Tune(updates=Updates(optimizer=name), batch=1))
     source = find_model("pocket")
-    config, base = recipe.spec.configure(recipe.lora), load_model(source, dtype="float32")
+    config, base = recipe.spec.configure(recipe.lora, Shape.of(source)), load_model(source, dtype="float32")
     model: Any = base if config is None else get_peft_model(base, config)
     arguments = TrainingArguments(output_dir=str(tmp_path), optim=name, use_cpu=True, report_to="none")
     optimizer: Any = Trainer(model=model, args=arguments).create_optimizer()

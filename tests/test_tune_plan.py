@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from mathlete.errors import UserError
 from mathlete.models import GPUS, Device, Shape, find_model, load_model
@@ -45,7 +45,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     torch.manual_seed(0)
     Qwen2ForCausalLM(Qwen2Config(**SIZES, tie_word_embeddings=False)).save_pretrained(folder / "qwen2")
     LlamaForCausalLM(LlamaConfig(**SIZES, head_dim=48)).save_pretrained(folder / "llama")
-    return {"pocket": "pocket", "qwen2": str(folder / "qwen2"), "llama": str(folder / "llama")}
+    Phi3ForCausalLM(Phi3Config(**SIZES, pad_token_id=0)).save_pretrained(folder / "phi3")
+    return {"pocket": "pocket", **{name: str(folder / name) for name in ("qwen2", "llama", "phi3")}}
 
 
 def shape_and_model(name: str) -> tuple[Shape, Any]:
@@ -57,7 +58,7 @@ def bytes_of(tensors: Any) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
-@pytest.mark.parametrize("name", ["pocket", "qwen2", "llama"])
+@pytest.mark.parametrize("name", ["pocket", "qwen2", "llama", "phi3"])
 def test_the_bytes_of_the_base_are_those_of_its_tensors(folders: dict[str, str], name: str) -> None:
     shape, model = shape_and_model(folders[name])
     quantized, dense = [], []
@@ -170,7 +171,7 @@ def count_kept_bytes(
         shape=Shape.of(source), device=device, recipe=recipe, longest=192, checkpointing=checkpointing, dense=dense
     )
     model: Any = load_base(source, plan)
-    config = recipe.spec.configure(recipe.lora)
+    config = recipe.spec.configure(recipe.lora, plan.shape)
     model = (model if config is None else get_peft_model(model, config)).train()
     add_fused_lm_head(model if config is None else model.get_base_model())
     assert score_labels_once(model)
@@ -209,6 +210,8 @@ def count_kept_bytes(
             ("qwen2", 1, Lora(targets=("q_proj", "v_proj")), True),
             ("qwen2", 2, Lora(targets=("k_proj", "down_proj"), dropout=0.1), True),
             ("llama", 1, Lora(), True),
+            ("phi3", 1, Lora(), False),
+            ("phi3", 2, Lora(targets=("qkv_proj",)), False),
             ("pocket", 4, Lora(), True),
         ],
     ),

@@ -14,7 +14,7 @@ from peft import get_peft_model
 from trl.generation.vllm_generation import VLLMGeneration
 
 from mathlete.errors import UserError
-from mathlete.models import find_model, load_prompt_format
+from mathlete.models import Shape, find_model, load_prompt_format
 from mathlete.rows import RowFiles
 from mathlete.runs import read_json, write_json
 from mathlete.tune import load_4bit_base, plan_training
@@ -80,7 +80,7 @@ def test_a_teacher_with_other_tokens_is_refused(tmp_path: Path) -> None:
 def test_a_base_that_an_adapter_was_merged_into_and_taken_out_of_is_put_back_bit_for_bit() -> None:
     torch.manual_seed(0)
     base: Any = load_4bit_base(find_model("pocket"), dense=True, computing="bfloat16")
-    model: Any = get_peft_model(base, make_lora_config(Lora()))
+    model: Any = get_peft_model(base, make_lora_config(Lora(), Shape.of(find_model("pocket"))))
     with torch.no_grad():
         for weight in model.parameters():
             if weight.requires_grad:

@@ -177,7 +177,8 @@ def check_run(run: MathRun) -> None:
     recipe, after, until = run.settings.recipe, run.settings.after, run.settings.until
     require_start(run.settings, run.model)
     if until != "format" and after.adapter is None:
-        recipe.require_servable()
+        recipe.require_layers(run.model)
+        recipe.require_servable(run.model)
     run.formatting.check()
     if not recipe.spec.mergeable and until in ("merge", "export"):
         raise UserError(

@@ -5,7 +5,7 @@ whole modules that come with it, and the numbers themselves.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +18,6 @@ from mathlete.runs import read_json, sha256_tree
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from torch.nn import Module
 
 ADAPTER_CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 """peft's own names for them."""
@@ -201,15 +200,8 @@ def _find_misfit(name: str, shape: tuple[int, ...], *, shapes: Mapping[str, tupl
 
 def read_shapes(source: ModelSource) -> dict[str, tuple[int, ...]]:
     """Return {name: shape} of the base's weights, from its config alone."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    make: Callable[..., Module] = AutoModelForCausalLM.from_config
-    config = source.load_config()
-    vars(config).pop("quantization_config", None)  # else its layers would be those of packed weights
-    with torch.device("meta"):
-        model = make(config)
-    return {name: tuple(weight.shape) for name, weight in model.named_parameters(remove_duplicate=False)}
+    weights = source.build_empty().named_parameters(remove_duplicate=False)
+    return {name: tuple(weight.shape) for name, weight in weights}
 
 
 def is_same_base(name: str, source: ModelSource) -> bool:

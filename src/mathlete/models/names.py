@@ -19,7 +19,9 @@ from mathlete.runs import read_json, sha256_json, sha256_tree, verify_if_made
 from mathlete.shipped import data_folder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig
+    from collections.abc import Callable
+
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +266,25 @@ class ModelSource:
             # The border to a library that reads a stranger's files: a broken one raises whatever it happens to.
             raise explain_unreadable(self, error) from error
         return config
+
+    def build_empty(self) -> "PreTrainedModel":
+        """Build the model as its config describes it, without numbers: its layers, by name and shape.
+
+        Raises:
+            UserError: transformers can't read the config, or does not know such a decoder.
+        """
+        import torch
+        from transformers import AutoModelForCausalLM
+
+        make: Callable[..., PreTrainedModel] = AutoModelForCausalLM.from_config
+        config = self.load_config()
+        vars(config).pop("quantization_config", None)  # else its layers would be those of packed weights
+        try:
+            with torch.device("meta"):
+                return make(config)
+        except Exception as error:
+            # As for the config: a stranger's numbers raise whatever they happen to.
+            raise explain_unreadable(self, error) from error
 
 
 _DESCRIPTION = ("*.json", "*.jinja", "*.txt", "*.md", "*.model", "*.tiktoken", "LICENSE*")

@@ -1,13 +1,14 @@
 """Shapes of decoders: how many parameters they have and where, from numbers of their config alone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.models.contexts import find_context
 from mathlete.models.descriptions import find_quantization, read_folder_config
+from mathlete.models.layers import list_linears
 from mathlete.models.names import ModelSource
 
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
@@ -24,8 +25,8 @@ _OTHER_LAYERS = {
 """What configs of other models have: DeepSeek, Nemotron-H, Mamba, Falcon-H1, Qwen3-Next. Their plan would be wrong."""
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 """Types of layers, in a config's layer_types, that need what attention needs, or less."""
-
-
+PLAIN = frozenset(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"))
+"""Kinds of model whose linear layers are Llama's: they are known without building the model."""
 _NARROWER = {"float32": 2, "float64": 4}
 """{type that dense weights are stored in: how many times smaller they are in 16 bits, in which engines load them}."""
 
@@ -45,6 +46,9 @@ class Shape:
     """Whether the output layer is the embedding."""
     biases: bool
     """Whether queries, keys and values have one, as Qwen2's have."""
+    own_linears: tuple[tuple[str, int, int], ...] = ()
+    """(name, inputs, outputs) of one block's linear layers, where they are others than Llama's: Phi-3 holds queries,
+    keys and values in one."""
 
     @classmethod
     def of(cls, source: ModelSource) -> "Shape":
@@ -57,13 +61,15 @@ class Shape:
         if known:
             return known
         try:
-            return cls.from_config(source.read_config())
+            config = source.read_config()
+            shape = cls.from_config(config)
         except (KeyError, ValueError, TypeError, ZeroDivisionError) as error:
             raise UserError(
                 f"config.json of {source.location} must describe a decoder as Qwen2's and Llama's are",
                 value=f"{type(error).__name__}: {error}",
                 cure="copy it from the base model's folder",
             ) from error
+        return shape if config.get("model_type") in PLAIN else replace(shape, own_linears=_read_linears(source))
 
     @staticmethod
     def read_context(config: Mapping[str, object]) -> int | None:
@@ -137,6 +143,8 @@ class Shape:
     @property
     def linears(self) -> dict[str, tuple[int, int]]:
         """{name: (inputs, outputs)} of one block's linear layers."""
+        if self.own_linears:
+            return {name: (inputs, outputs) for name, inputs, outputs in self.own_linears}
         queries, keys = self.heads * self.head_width, self.kv_heads * self.head_width
         return {
             "q_proj": (self.hidden, queries),
@@ -160,7 +168,7 @@ class Shape:
     @property
     def dense_parameters(self) -> int:
         """All others: embedding, output layer, norms, biases."""
-        biases = sum(self.linears[name][1] for name in ("q_proj", "k_proj", "v_proj")) if self.biases else 0
+        biases = (self.heads + 2 * self.kv_heads) * self.head_width if self.biases else 0
         tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return tables + self.hidden + self.layers * (2 * self.hidden + biases)
 
@@ -172,6 +180,14 @@ class Shape:
         (1777088000, 8030261248)
         """
         return self.linear_parameters + self.dense_parameters
+
+
+def _read_linears(source: ModelSource) -> tuple[tuple[str, int, int], ...]:
+    """Return those that transformers builds; none for a kind that it does not know, which only vLLM may serve."""
+    try:
+        return list_linears(source.build_empty())
+    except UserError:
+        return ()
 
 
 def _r1(vocabulary: int, hidden: int, intermediate: int, layers: int, heads: int, kv_heads: int, biases: bool) -> Shape:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.adapters import ADAPTER_CONFIG, ForeignAdapter
 from mathlete.files import replace_when_done
-from mathlete.models import Device, ModelSource, load_model
+from mathlete.models import Device, ModelSource, Shape, load_model
 from mathlete.tune.ranks import Ranks
 from mathlete.tune.shards import find_4bit_layers
 
@@ -85,7 +85,7 @@ class AdapterFolder:
         import torch
         from peft import get_peft_model
 
-        config = recipe.spec.configure(recipe.lora)
+        config = recipe.spec.configure(recipe.lora, Shape.of(source))
         # Any: peft puts its methods on the model.
         model: Any
         if config is None:

@@ -23,6 +23,8 @@ from mathlete.tune.optimizers import Trained
 from mathlete.tune.settings import Lora
 from mathlete.tune.trained import (
     find_adapted_layers,
+    find_layer,
+    find_scaled_layers,
     list_all_tensors,
     list_dora_tensors,
     list_ia3_tensors,
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from peft import PeftConfig
 
 
-def make_lora_config(lora: Lora, *, rslora: bool = False, dora: bool = False) -> "PeftConfig":
+def make_lora_config(lora: Lora, _: Shape, *, rslora: bool = False, dora: bool = False) -> "PeftConfig":
     """Return peft's configuration of low-rank updates."""
     import peft
 
@@ -54,21 +56,21 @@ def make_lora_config(lora: Lora, *, rslora: bool = False, dora: bool = False) ->
     )
 
 
-def _make_ia3_config(_: Lora) -> "PeftConfig":
+def _make_ia3_config(_: Lora, shape: Shape) -> "PeftConfig":
     import peft
 
     # Keys, values and the inner activations of the feed-forward layers (arXiv 2205.05638, section 3.3).
-    targets, feedforward = ["k_proj", "v_proj", "down_proj"], ["down_proj"]
-    return peft.IA3Config(task_type="CAUSAL_LM", target_modules=targets, feedforward_modules=feedforward)
+    scaled, last = find_scaled_layers(shape)
+    return peft.IA3Config(task_type="CAUSAL_LM", target_modules=[*scaled, last], feedforward_modules=[last])
 
 
-def _make_prefix_config(lora: Lora) -> "PeftConfig":
+def _make_prefix_config(lora: Lora, _: Shape) -> "PeftConfig":
     import peft
 
     return peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=lora.virtual_tokens)
 
 
-def _make_prompt_config(lora: Lora) -> "PeftConfig":
+def _make_prompt_config(lora: Lora, _: Shape) -> "PeftConfig":
     import peft
 
     # Vectors of the vocabulary are a better start than random ones (arXiv 2104.08691, section 3.2).
@@ -85,9 +87,10 @@ def count_lora_bytes(shape: Shape, lora: Lora, width: int) -> int:
         # Each keeps its own dropped input and the mask, a byte.
         return inner + (width + 1) * sum(inputs for inputs, _ in adapted.values())
     # Shared: q, k, v read one tensor, gate and up another; o reads what attention keeps already.
-    readers = ({"q_proj", "k_proj", "v_proj"}, {"gate_proj", "up_proj"}, {"down_proj"})
-    read = [next(iter(names & adapted.keys())) for names in readers if names & adapted.keys()]
-    return inner + width * sum(adapted[name][0] for name in read)
+    roles = (("o_proj",), ("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj"), ("down_proj",))
+    readers = [adapted.keys() & {find_layer(shape, name) for name in names} for names in roles]
+    readers += [{name} for name in adapted if not any(name in known for known in readers)]
+    return inner + width * sum(adapted[min(names)][0] for names in readers[1:] if names)
 
 
 def _count_dora_bytes(shape: Shape, lora: Lora, width: int) -> int:
@@ -98,7 +101,8 @@ def _count_dora_bytes(shape: Shape, lora: Lora, width: int) -> int:
 
 def _count_ia3_bytes(shape: Shape, _lora: Lora, _width: int) -> int:
     # What is scaled, in fp32: keys, values, and what goes into the last feed-forward layer.
-    return 4 * (2 * shape.kv_heads * shape.head_width + shape.intermediate)
+    scaled, last = find_scaled_layers(shape)
+    return 4 * (sum(shape.linears[name][1] for name in scaled) + shape.linears[last][0])
 
 
 def _count_full_bytes(shape: Shape, _: Lora, width: int) -> int:
@@ -120,8 +124,8 @@ class Method:
     rewards smaller ones."""
     objective: Objective = learn_rows
     """Makes the trainer."""
-    configure: "Callable[[Lora], PeftConfig | None]" = make_lora_config
-    """Makes peft's configuration; None where every weight is trained."""
+    configure: "Callable[[Lora, Shape], PeftConfig | None]" = make_lora_config
+    """Makes peft's configuration for a base; None where every weight is trained."""
     quantized: bool = True
     """Whether the base is held in 4 bits."""
     mergeable: bool = True
@@ -169,7 +173,7 @@ METHODS: dict[str, Method] = {
     ),
     "full": Method(
         rate_factor=0.1,
-        configure=lambda _: None,
+        configure=lambda _, _shape: None,
         quantized=False,
         takes_init=False,
         tensors=list_all_tensors,

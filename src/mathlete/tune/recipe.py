@@ -135,7 +135,15 @@ class Recipe:
             if not good:
                 raise UserError(rule, value=value, cure=cure)
 
-    def require_servable(self) -> None:
+    def require_layers(self, source: ModelSource) -> None:
+        """Check that the base has the layers that will be trained.
+
+        Raises:
+            UserError: it has not.
+        """
+        self.spec.tensors(Shape.of(source), self.lora)
+
+    def require_servable(self, source: ModelSource) -> None:
         """Check, where --lora.max-rank says that the adapter is handed in, that vLLM serves what will be trained.
 
         Raises:
@@ -143,7 +151,7 @@ class Recipe:
         """
         if self.lora.max_rank is None:
             return
-        config = self.spec.configure(self.lora)
+        config = self.spec.configure(self.lora, Shape.of(source))
         if config is None:
             rule, cure = "what is handed in must be a LoRA", "use --method lora, or leave --lora.max-rank out"
             raise UserError(rule, value=f"--method {self.method}", cure=cure)

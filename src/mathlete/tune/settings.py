@@ -9,9 +9,6 @@ import tyro
 from mathlete.errors import UserError, require
 from mathlete.tune.optimizers import OptimizerName
 
-Target = Literal["all-linear", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
-"""A linear layer of each block, as Qwen2 and Llama name them; all-linear: every one but the output layer."""
-
 Init = Literal["default", "gaussian", "eva"]
 """First weights of an adapter, by peft's names. Of its other ones none works on a 4-bit base (docs/training.md)."""
 
@@ -26,9 +23,9 @@ class Lora:
     """The update is scaled by alpha / rank."""
     dropout: float = 0.0
     """Share of the adapter's inputs dropped while training, 0 to below 1."""
-    targets: tuple[Target, ...] = ("all-linear",)
-    """Layers that get one; all of them is what matches full tuning (arXiv 2305.14314, section 4)."""
-
+    targets: tuple[str, ...] = ("all-linear",)
+    """Layers of each block that get one, as the base names them (q_proj, qkv_proj); all-linear: all of them, which is
+    what matches full tuning (arXiv 2305.14314, section 4)."""
     bias: Literal["none", "lora_only", "all"] = "none"
     """Biases that are trained with it: none, those of its layers, or all of the model's."""
     init: Init = "default"

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mathlete.errors import UserError
 from mathlete.models import Shape
 from mathlete.tune.optimizers import Trained
 from mathlete.tune.settings import Lora
@@ -10,10 +11,69 @@ _BIASED = ("q_proj", "k_proj", "v_proj")
 """Layers whose output has a bias in a Qwen2 block."""
 
 
+_FUSED = ("qkv_proj", "query_key_value", "Wqkv", "c_attn")
+_OTHERS = {
+    "q_proj": _FUSED,
+    "k_proj": _FUSED,
+    "v_proj": _FUSED,
+    "o_proj": ("dense", "out_proj"),
+    "gate_proj": ("gate_up_proj",),
+    "up_proj": ("gate_up_proj", "dense_h_to_4h", "fc1", "c_fc", "fc_in"),
+    "down_proj": ("dense_4h_to_h", "fc2", "c_proj", "fc_out"),
+}
+"""{Llama's name: what others call a layer that does its work, alone or with another's}: Phi-3, GLM, GPT-NeoX, Phi, …"""
+
+
+def find_layer(shape: Shape, name: str) -> str | None:
+    """Return the layer of a block that does the work of Llama's of this name; None where none is known to."""
+    return next((one for one in (name, *_OTHERS.get(name, ())) if one in shape.linears), None)
+
+
+def _list_meant(shape: Shape, target: str) -> list[str]:
+    """List the layers that do the work of what another base calls so: one that holds it, or its parts."""
+    named = target if target in shape.linears else find_layer(shape, target)
+    return (
+        [named] if named else [name for name, others in _OTHERS.items() if target in others and name in shape.linears]
+    )
+
+
 def find_adapted_layers(shape: Shape, lora: Lora) -> dict[str, tuple[int, int]]:
-    """Return {name: (inputs, outputs)} of one block's linear layers that get an adapter."""
+    """Return {name: (inputs, outputs)} of one block's linear layers that get an adapter.
+
+    Raises:
+        UserError: the base has no such layer, which peft would leave out, or fail where it has none of all.
+    """
     linears = shape.linears
-    return linears if "all-linear" in lora.targets else {name: linears[name] for name in lora.targets}
+    if "all-linear" in lora.targets:
+        return linears
+    # As peft matches them: by the end of a layer's name.
+    found = {target: [name for name in linears if f".{name}".endswith(f".{target}")] for target in lora.targets}
+    if missing := [target for target, names in found.items() if not names]:
+        use = " ".join(dict.fromkeys(name for target in lora.targets for name in _list_meant(shape, target)))
+        raise UserError(
+            f"--lora.targets must be linear layers of the base's blocks: {', '.join(linears)}",
+            value=", ".join(missing),
+            cure=f"use --lora.targets {use}, which do their work" if use else "use --lora.targets all-linear",
+        )
+    return {name: linears[name] for names in found.values() for name in names}
+
+
+def find_scaled_layers(shape: Shape) -> tuple[list[str], str]:
+    """Return (the layers whose outputs IA3 scales, the one whose inputs it scales): keys and values, feed-forward.
+
+    Of a layer that holds queries too, they are scaled with them, as peft's own table has it.
+
+    Raises:
+        UserError: the base has no layer that is known to be such a one.
+    """
+    keys, values, last = (find_layer(shape, name) for name in ("k_proj", "v_proj", "down_proj"))
+    if not (keys and values and last):
+        raise UserError(
+            "--method ia3 scales keys, values and feed-forward layers, and must know which these are",
+            value=", ".join(shape.linears),
+            cure="use --method lora",
+        )
+    return list(dict.fromkeys((keys, values))), last
 
 
 def list_lora_tensors(shape: Shape, lora: Lora) -> list[Trained]:
@@ -43,11 +103,9 @@ def list_dora_tensors(shape: Shape, lora: Lora) -> list[Trained]:
 
 def list_ia3_tensors(shape: Shape, _: Lora) -> list[Trained]:
     """List the scales of keys, values and inner activations."""
-    keys = shape.kv_heads * shape.head_width
-    return [
-        Trained(number=2 * shape.layers, rows=keys, columns=1),
-        Trained(number=shape.layers, rows=1, columns=shape.intermediate),
-    ]
+    scaled, last = find_scaled_layers(shape)
+    outputs = [Trained(number=shape.layers, rows=shape.linears[name][1], columns=1) for name in scaled]
+    return [*outputs, Trained(number=shape.layers, rows=1, columns=shape.linears[last][0])]
 
 
 def list_prefix_tensors(shape: Shape, lora: Lora) -> list[Trained]:

@@ -129,7 +129,7 @@ def prepare_trainer(
     # The order is a function of the seed alone, so that a resumed run sees the rows that an unbroken one sees.
     drawn = steps * recipe.tune.step_rows if task.lengths else 0
     order = schedule([*task.lengths], rows=drawn, batch=recipe.tune.batch, seed=seed)
-    options: dict[str, Any] = {"peft_config": recipe.spec.configure(recipe.lora), **task.options}
+    options: dict[str, Any] = {"peft_config": recipe.spec.configure(recipe.lora, plan.shape), **task.options}
     if recipe.teacher is not None:
         options["teacher_model"] = load_model(recipe.teacher, dtype=plan.dtype)
         named = recipe.teacher.public_name, recipe.teacher.public_commit
