@@ -3,8 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from mathlete.gates import ACCEPT, GateOutcome, Refused, require_passed
-from mathlete.runs import read_json
+from mathlete.gates import ACCEPT, GateOutcome, Refused, require_run
 
 
 def require_runs(runs: Iterable[Path], *, reason: str, say: Callable[[str], None]) -> GateOutcome:
@@ -21,7 +20,7 @@ def require_runs(runs: Iterable[Path], *, reason: str, say: Callable[[str], None
     Raises:
         Refused: one must not be used, and there is no reason.
     """
-    outcome = GateOutcome.join([one for run in runs for one in _judge(run, reason=reason)])
+    outcome = GateOutcome.join([require_run(run, reason=reason) for run in runs])
     for line in outcome.describe():
         say(line)
     return outcome
@@ -55,13 +54,3 @@ def require_finished(logs: Iterable[Path], *, reason: str, say: Callable[[str], 
     for line in outcome.describe():
         say(line)
     return outcome
-
-
-def _judge(run: Path, *, reason: str) -> Iterable[GateOutcome]:
-    yield require_passed(run, reason=reason)
-    results = read_json(run / "results.json") if (run / "results.json").is_file() else {}
-    yield (accepted := GateOutcome.from_json(results))
-    model = str(results.get("model", ""))
-    # What was accepted when the samples were drawn need not be said again.
-    if not accepted.breaches and model and Path(model).is_dir():
-        yield require_passed(Path(model), reason=reason)

@@ -380,7 +380,21 @@ def test_a_number_beyond_16_bits_is_no_infinity_in_a_gguf(tmp_path: Path) -> Non
 def test_bad_export_settings_are_refused(bad: Export) -> None:
     with pytest.raises(UserError, match=r"--export\.(formats|threshold|calibration-(rows|tokens)) must be"):
         bad.check()
-    assert Export(formats=("q8_0", "int8", "q8_0")).others == ["q8_0"]
+
+
+@pytest.mark.parametrize(
+    ("export", "named", "written"),
+    [
+        (Export(), ["int8"], ["int8"]),
+        (Export(formats=("q8_0", "int8", "q8_0")), ["int8", "q8_0"], ["int8", "q8_0"]),
+        (Export(formats=("w8a16",)), ["w8a16"], ["int8", "w8a16"]),
+        (Export(formats=("f16",), gpu="p100"), ["f16"], ["f16"]),  # which has no kernel for int8
+    ],
+)
+def test_what_is_named_is_asked_for_and_int8_is_written_beside_it(
+    export: Export, named: list[str], written: list[str]
+) -> None:
+    assert (export.named, export.written) == (named, written)
 
 
 def test_llama_cpp_positions_without_a_named_token_are_left_out() -> None:

@@ -16,6 +16,7 @@ from mathlete.export.limits import find_breaches, find_kept_breaches, find_merge
 from mathlete.export.merge import compare_bases, describe_bases
 from mathlete.export.records import EffectFigures, Hop, MergeFigures, SurvivalFigures, TuningChange
 from mathlete.gates import Noise
+from mathlete.models import Device
 from mathlete.problems import Problem
 from mathlete.report import survival_table
 
@@ -54,25 +55,33 @@ HOP: dict[str, Any] = {
 
 NOISE = Noise(again=0.0, batch=1e-13, dtype="bfloat16", kl=1.1e-3, answered=200, changed=20)
 SURE = {"beyond_noise": [0.1, 0.05, 0.15]}
+DTYPE = Device.current().dtype
+HERE = f"{DTYPE} by transformers{'' if DTYPE == 'float16' else ', stored in float16'}"
 
 
 def breaches(hop: dict[str, Any], *, noise: Noise | None = None, export: Export | None = None) -> list[str]:
     """What the gates say of a hop, each in the words of its error."""
-    some = find_breaches(Hop.from_json(hop), limits=Survival(), export=export or Export(), noise=noise, dtype="float16")
+    given: dict[str, Any] = {"limits": Survival(), "export": export or Export(), "noise": noise, "stored": "float16"}
+    some = find_breaches(Hop.from_json(hop), **given)
     return [str(breach) for breach in some]
 
 
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"kl": 2e-3}, r"KL\(trained \|\| int8\) must be at most 0.001 nats a token, got 2.00e-03 in float16 by trans"),
+        ({"kl": 2e-3}, rf"KL\(trained \|\| int8\) must be at most 0.001 nats a token, got 2.00e-03 in {HERE}"),
         ({"kl": math.nan}, r"KL\(trained \|\| int8\) must be .*, got nan"),
         (
             {"unchanged": 0.985},
-            "int8 must leave at least 99% of .* unchanged, got 98.5% of 200 in float16 by transformers",
+            f"int8 must leave at least 99% of .* unchanged, got 98.5% of 200 in {HERE}",
         ),
         ({"unchanged": 0.985, **SURE}, "int8 must leave at least 99%"),
-        ({"hop": "q8_0", "engine": "llama.cpp", "kl": None, "unchanged": 0.9}, "q8_0 must leave .* by llama.cpp"),
+        ({"hop": "w8a16", "kl": 2e-3}, f".* got 2.00e-03 in {HERE}"),
+        ({"hop": "q8_0", "kl": 2e-3}, rf".* got 2.00e-03 in {DTYPE} by transformers\.\n"),
+        (
+            {"hop": "q8_0", "engine": "llama.cpp", "kl": None, "unchanged": 0.9},
+            r"q8_0 must leave .* in types of its own by llama.cpp\.\n",
+        ),
     ],
 )
 def test_a_breach_names_the_hop_its_type_and_figure_and_the_cure(changed: dict[str, Any], message: str) -> None:
@@ -108,14 +117,20 @@ def test_a_limit_is_the_larger_of_an_absolute_one_and_a_multiple_of_the_noise(
     [
         ("int8", Export(), "use --export.threshold 1"),
         ("int8", Export(threshold=0.0), "use --export.threshold 1"),  # no column in 16 bits
-        ("int8", Export(threshold=1.0), "add --export.formats w8a16"),
-        ("w8a8", Export(formats=("w8a8", "w8a16", "w8a16-gptq")), "look at the layers in survival.json"),
+        ("int8", Export(threshold=1.0), "use --export.formats w8a16 in place of int8, whose activations"),
+        ("int8", Export(formats=("int8", "w8a16"), threshold=1.0), "leave int8 out of --export.formats"),
+        ("w8a8", Export(formats=("w8a8", "w8a16", "w8a16-gptq")), "leave w8a8 out of --export.formats"),
         ("w8a16", Export(formats=("w8a16",)), "use --export.group 64 --overwrite"),
-        ("w8a16", Export(formats=("w8a16",), group=64), "add --export.formats w8a16-gptq, which is rounded"),
+        ("w8a16", Export(formats=("w8a16",), group=64), "use --export.formats w8a16-gptq in place of w8a16, rounded"),
         ("w8a16-gptq", Export(formats=("w8a16-gptq",), group=64), "look at the layers in survival.json"),
-        ("q8_0", Export(formats=("q8_0",)), "add --export.formats w8a16"),
-        ("q4_0", Export(formats=("q4_0",)), "add --export.formats q8_0, which has more bits, set --survival.kl-4bit"),
-        ("q4_0", Export(formats=("q4_0", "q8_0", "f16")), "look at the layers in survival.json"),
+        ("q8_0", Export(formats=("q8_0",)), "use --export.formats f16 in place of q8_0, whose activations"),
+        (
+            "q4_0",
+            Export(formats=("q4_0",)),
+            "use --export.formats q8_0 in place of q4_0, which has more bits, set --surv",
+        ),
+        ("q4_0", Export(formats=("q4_0", "q8_0", "f16")), "leave q4_0 out of --export.formats"),
+        ("w4a16", Export(formats=("w4a16",)), "use --export.formats w8a16 in place of w4a16, which has more bits"),
     ],
 )
 def test_a_cure_is_not_in_use_already(name: str, export: Export, cure: str) -> None:
@@ -132,12 +147,12 @@ def test_a_cure_is_not_in_use_already(name: str, export: Export, cure: str) -> N
             {"float16": 2e-5, "bfloat16": 4e-4},
             0.0,
             "dequant",
-            "2.00e-05 in float16 (tried: 2.00e-05 in float16, 4.00e-04",
+            "2.00e-05 stored in float16 (tried: 2.00e-05 in float16, 4.00e-04",
         ),
         ({"float16": 2e-5}, 1e-5, "dequant", ""),  # a device that computes fp32 no better
-        ({"float16": 2e-2}, 0.0, "original", "merge with --merge-base dequant"),
+        ({"float16": 2e-2}, 0.0, "original", "merge with --merge-base dequant --overwrite, which"),
         ({"float16": 2e-2}, 0.0, "dequant", "see that adapter and base are of one training"),
-        ({"float16": math.nan, "bfloat16": math.inf}, 0.0, "dequant", "got nan in float16"),
+        ({"float16": math.nan, "bfloat16": math.inf}, 0.0, "dequant", "got nan stored in float16"),
     ],
 )
 def test_a_merge_is_judged_by_its_best_type(kls: dict[str, float], noise: float, base: MergeBase, message: str) -> None:

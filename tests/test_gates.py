@@ -13,20 +13,23 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from bench import gates
-from mathlete.export import Survival, TunedModel
+from mathlete.export import GateTrial, Survival, TunedModel
 from mathlete.export.distributions import kl_divergence, log_probabilities
 from mathlete.export.effect import rows_of_traces
 from mathlete.export.exact import EXACT, widen
 from mathlete.export.limits import find_merge_breaches
 from mathlete.export.merge import merge_in_memory
 from mathlete.export.noise import measure_exactly
-from mathlete.gates import SURVIVAL, GateOutcome, Refused, require_passed
+from mathlete.gates import ACCEPT, SURVIVAL, GateOutcome, Refused, require_passed
 from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
 from mathlete.runs import MANIFEST, read_json, write_json
 from mathlete.tune import AdapterFolder, Lora, Recipe, load_4bit_base
 from tests.conftest import POCKET, CommandLine
+from train import steps
+from train.presets import POCKET as PRESET
+from train.steps import MathRun
 
 WEIGHTS = "MATHLETE_WEIGHTS"
 """Environment variable that names a folder of models in folders: every one is tried."""
@@ -181,10 +184,60 @@ def test_the_gates_are_tried_before_the_training_and_a_reason_goes_with_the_mode
         assert figures["accept_refused"] == "only to be looked at"
         assert "KL(trained || int8) must be" in figures["breaches"][0]
     assert "only to be looked at" in Path("r/export/README.md").read_text()
+    assert not Path("r/adapter", GateTrial.file).exists()
     # It was said once, and stays with the model.
     words = ("pocket_val", "--limit", 1, "--n", 1, "--sampling.max-tokens", 4, "--model", "r/export")
     assert evaluate(*words, "--run", "e").code == 0
     assert read_json(Path("e/results.json"))["accept_refused"] == "only to be looked at"
+
+
+def begun_run(*formats: str) -> MathRun:
+    after = replace(PRESET.after, export=replace(PRESET.after.export, formats=formats or ("int8",)))
+    return MathRun(settings=replace(PRESET, run=Path("r"), after=after), model=find_model("pocket"), say=print)
+
+
+def test_what_was_accepted_before_a_kill_is_still_in_the_manifest(workdir: Path) -> None:
+    found = GateOutcome(breaches=("int8 is far off",), reason="a first look").to_json()
+    folder = Path("adapter")
+    AdapterFolder(folder).checkpoint(1).mkdir(parents=True)
+    AdapterFolder(folder).mark_complete(1)
+    assert begun_run().try_gates(folder, Path("data"), advance=lambda *_: None) == {}
+    write_json(folder / GateTrial.file, found)
+    assert begun_run().try_gates(folder, Path("data"), advance=lambda *_: None) == {"trial": found}
+
+
+@pytest.mark.parametrize(
+    ("formats", "refused", "told"),
+    [
+        (["int8"], ["int8"], ["int8"]),
+        (["w8a16"], ["int8"], []),
+        (["w8a16", "q8_0"], ["int8", "q8_0"], ["q8_0"]),
+        (["int8", "w8a16", "q8_0"], ["int8", "q8_0"], ["int8", "q8_0"]),
+    ],
+)
+def test_a_run_is_refused_for_the_formats_that_it_asks_for_and_names_all_of_them(
+    formats: list[str], refused: list[str], told: list[str], monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    made = []
+
+    def export(*_: object, name: str, **__: object) -> None:
+        made.append(name)
+        if name in refused:
+            raise Refused(f"{name} must be near", value="far", cure=f"leave {name} out, or {ACCEPT}")
+
+    for step in ("make_rows", "train", "measure", "merge"):
+        monkeypatch.setattr(steps, step, lambda *_: Path())
+    monkeypatch.setattr(steps, "export", export)
+    try:
+        steps.take_steps(begun_run(*formats))
+        words = ""
+    except Refused as error:
+        words = str(error)
+    assert made == [*dict.fromkeys(["int8", *formats])]
+    assert [name for name in refused if f"{name} must be near, got far" in words] == told
+    assert [name for name in refused if f"leave {name} out" in words] == told
+    assert ("int8, which --export.formats does not name, is refused" in capsys.readouterr().out) == (not told)
 
 
 @pytest.fixture

@@ -206,7 +206,9 @@ def test_a_reason_is_no_markup_in_a_card(tmp_path: Path) -> None:
     assert last == r"- accepted: I look ## at \<b\>it\</b\> \[here\](https://a.b) - and \*there\*"
 
 
-def test_an_unfinished_run_is_told_as_one_and_stays_one_through_an_import(workdir: Path, evaluate: CommandLine) -> None:
+def test_an_unfinished_run_is_told_as_one_and_stays_one_through_an_import(
+    workdir: Path, evaluate: CommandLine, train: CommandLine
+) -> None:
     own_run("whole", range(3))
     own_run("part", range(3, 6))
     write_json(Path("part/started.json"), {"key": "k", "step": "eval"})
@@ -218,6 +220,11 @@ def test_an_unfinished_run_is_told_as_one_and_stays_one_through_an_import(workdi
         assert "a run must be finished before it is used, got part was begun and never finished" in refusal
         assert "Fix: let its command, `python -m eval`, go on to the end, or accept it with --accept-" in refusal
     assert not Path("joined").exists()
+    for source in ("part", "part/samples.jsonl"):
+        refusal = train("math", "--source", "whole", source, "--until", "format", "--run", "r").refusal
+        assert "a run must be finished before it is used, got part was begun and never finished" in refusal
+    assert not Path("r").exists()
+    assert "part was begun" not in train("math", "--source", "part", "--until", "format", "--run", "r", *REASON).stderr
     done = evaluate("import", "whole", "part", "--run", "joined", *REASON)
     line = "accepted, because a first look: part was begun and never finished"
     assert line in done.stdout

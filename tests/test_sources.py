@@ -21,6 +21,7 @@ from mathlete.corpus.sources import (
     load_hub_problems,
     load_sources,
 )
+from mathlete.corpus.suites import find_default_suites
 from mathlete.errors import UserError
 from mathlete.problems import hash_problems
 from mathlete.traces import TracedProblem
@@ -147,17 +148,26 @@ def test_suites_of_2025_and_2026_are_read_from_their_own_columns(tmp_path: Path,
     datasets.Dataset.from_list([row]).to_parquet(jsonl.parent / "data" / f"{entry.part.split}-00000-of-00001.parquet")
     jsonl.unlink()
     assert load_suite(suite, mirror=mirror).problems == [problem]
+    # And as Kaggle mounts a data set.
+    mounted = tmp_path / "datasets" / entry.hub
+    mounted.parent.mkdir(parents=True)
+    tmp_path.joinpath(*entry.hub.split("/")).rename(mounted)
+    assert load_suite(suite, mirror=mirror).problems == [problem]
 
 
-def test_the_reference_problems_of_a_competition_are_read_from_where_kaggle_puts_them(tmp_path: Path) -> None:
-    file = find_source("aimo3-reference").mirror_path(tmp_path)
-    file.parent.mkdir()
+@pytest.mark.parametrize("kind", ["", "competitions"])
+def test_the_reference_problems_of_a_competition_are_read_from_where_kaggle_puts_them(
+    tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / kind / "ai-mathematical-olympiad-progress-prize-3" / "reference.csv"
+    file.parent.mkdir(parents=True)
     file.write_text('id,problem,answer\n424e18,"Let $x$, $y$ be\nintegers.",21818\n000123,q,0\n')
     suite = load_suite("aimo3_reference", mirror=tmp_path)
     ids = [problem.id.rpartition("-")[2] for problem in suite.problems]
     assert (ids, [problem.gold for problem in suite.problems]) == (["424e18", "000123"], ["21818", "0"])
     assert suite.problems[0].statement == "Let $x$, $y$ be\nintegers."
     assert suite.origin == f"{file.parent.name} in {tmp_path}, licence CC-BY-4.0"
+    assert "aimo3_reference" in find_default_suites(mirror=tmp_path, hub=False)
     with pytest.raises(
         UserError, match=r"got no --mirror\.\n.*kaggle competitions download ai-\S+ -f reference.csv -p DIR"
     ):

@@ -260,6 +260,8 @@ def test_the_lines_of_a_training_say_it_as_people_do() -> None:
     data, how = describe_settings(usual, usual)
     assert data == "pocket · 9,800 problems · rows of at most 512 tokens · 200 problems held out"
     assert how.startswith("qlora r16 α32 · 1 epoch × 32 rows · lr 2e-3 · seed 0 · merged into the 4-bit base · int8")
+    _, how = describe_settings(usual, usual, stored="int8")
+    assert how.startswith("lora r16 α32 · 1 epoch × 32 rows · lr 2e-3 · seed 0 · merged into the 8-bit base · int8")
     tune = replace(usual.recipe.tune, steps=30, clip=0.5)
     changed = replace(usual, recipe=replace(usual.recipe, tune=tune))
     _, how, others = describe_settings(changed, usual)

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 
 from mathlete.export import TunedModel
 from mathlete.export.distributions import kl_divergence, load_heldout_rows, log_probabilities
-from mathlete.models import ModelSource, find_model, load_model
+from mathlete.models import Device, ModelSource, find_model, load_model
 from mathlete.models.tokenizers import load_tokenizer
 from mathlete.rows import RowFiles
 from mathlete.rows.packing import best_fit
@@ -208,7 +208,10 @@ def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, train: C
     shown = train("math", *SMALL, *strict)
     assert shown.code == 2
     assert "error: KL(trained || int8) must be at most 1e-09 nats a token, got " in shown.stderr
-    assert " in float16 by transformers; computing in bfloat16 alone costs " in shown.stderr
+    assert (
+        f" in {Device.current().dtype} by transformers, stored in float16; computing in bfloat16 alone costs "
+        in shown.stderr
+    )
     assert (
         "use --export.threshold 1 --overwrite, which keeps more columns in 16 bits, set --survival.kl-int8, or"
         in shown.stderr
@@ -216,7 +219,7 @@ def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, train: C
     # A cure that is in use already is none.
     other = train("math", *SMALL, *strict, "--export.threshold", 1, "--overwrite").refusal
     assert "--export.threshold" not in other
-    assert "add --export.formats w8a16" in other
+    assert "use --export.formats w8a16 in place of int8" in other
     assert "held-out tokens" in shown.stdout
     assert not (place / "r" / "export" / "manifest.json").exists()
     # The merge into the original weights, which the adapter has never met, is itself a breach.
@@ -224,8 +227,9 @@ def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, train: C
     merged = train("math", *original).refusal
     assert "KL(trained || merged) must be at most 1e-05 nats a token, got " in merged
     assert "(tried: " in merged
+    assert " stored in " in merged
     assert " in float16, " in merged
-    assert "merge with --merge-base dequant" in merged
+    assert "merge with --merge-base dequant --overwrite" in merged
     assert not (place / "r" / "merged" / "manifest.json").exists()
 
 

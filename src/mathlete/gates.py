@@ -43,9 +43,11 @@ __all__ = [
     "Noise",
     "Refused",
     "is_part",
+    "join_refused",
     "judge_breaches",
     "outcome_of",
     "require_passed",
+    "require_run",
 ]
 
 SURVIVAL = "survival.json"
@@ -214,15 +216,31 @@ def judge_breaches(breaches: Sequence[Refused], *, reason: str, folder: Path) ->
     """Return the outcome of the gates; where they refuse, the mark of the step in this folder says what broke them.
 
     Raises:
-        Refused: the first breach, where nobody said why it is accepted.
+        Refused: the breaches, where nobody said why they are accepted.
     """
     outcome, mark = outcome_of(breaches, reason=reason), folder / STARTED
     if outcome.refused:
         # No manifest comes, and what tries the step again begins with a mark of its own.
         if mark.is_file():
             write_json(mark, {**read_json(mark), **outcome.to_json()})
-        raise breaches[0]
+        raise join_refused(breaches)
     return outcome
+
+
+def join_refused(errors: Sequence[Refused]) -> Refused:
+    """Return one refusal that says what each of these does, one or more, in their order.
+
+    >>> one, two = (Refused(f"{name} must be small", value=2, cure=f"mend {name}, or {ACCEPT}") for name in "ab")
+    >>> print(join_refused([one, two]))
+    a must be small, got 2; b must be small, got 2.
+      Fix: mend a; mend b, or accept it with --accept-refused REASON
+    """
+    if len(errors) == 1:
+        return errors[0]
+    first, *others = errors
+    value = "; ".join([str(first.value), *(f"{one.rule}, got {one.value}" for one in others)])
+    cures = dict.fromkeys(one.cure.removesuffix(f", or {ACCEPT}") for one in errors)
+    return Refused(first.rule, value=value, cure=f"{'; '.join(cures)}, or {ACCEPT}")
 
 
 def outcome_of(breaches: Sequence[Refused], *, reason: str) -> GateOutcome:
@@ -250,6 +268,25 @@ def require_passed(folder: Path, *, reason: str = "", accept: str = ACCEPT) -> G
         if not reason:
             raise _explain_refused(folder, GateOutcome.join(refused), accept=accept)
         outcomes = [replace(outcome, reason=reason) if outcome.refused else outcome for outcome in outcomes]
+    return GateOutcome.join(outcomes)
+
+
+def require_run(folder: Path, *, reason: str = "") -> GateOutcome:
+    """Check that recorded samples are a finished run's and that the gates let its model pass; return the outcome.
+
+    Args:
+        folder: the run's.
+        reason: why it may be used all the same; empty: it may not.
+
+    Raises:
+        Refused: it must not be used, and there is no reason.
+    """
+    results = read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
+    outcomes = [require_passed(folder, reason=reason), GateOutcome.from_json(results)]
+    model = str(results.get("model", ""))
+    # What was accepted when the samples were drawn need not be said again.
+    if not outcomes[1].breaches and model and Path(model).is_dir():
+        outcomes.append(require_passed(Path(model), reason=reason))
     return GateOutcome.join(outcomes)
 
 

@@ -21,12 +21,13 @@ _IN_LINES = {
 """Settings that the two lines have anyhow."""
 
 
-def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
+def describe_settings(settings: MathSettings, usual: MathSettings, *, stored: str = "dense") -> list[str]:
     """Return the settings in two lines for a person, as rich's markup; what differs from the preset is bold.
 
     Args:
         settings: of the run.
         usual: the preset's, of the same method.
+        stored: how the model's weights are stored, by the word of `read_storage`.
     """
     from rich.markup import escape
 
@@ -47,7 +48,9 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
         show(f"rows of at most {rows.max_tokens:,} tokens", "rows.max_tokens"),
         show(f"{rows.heldout:,} problems held out", "rows.heldout"),
     )
-    method = f"q{recipe.method}" if recipe.spec.quantized else recipe.method
+    # What is quantised already stays as it is; QLoRA's 4 bits are what all else gets.
+    base = {"dense": "4-bit", "nf4": "4-bit", "int8": "8-bit"}.get(stored, stored)
+    method = f"q{recipe.method}" if recipe.spec.quantized and base == "4-bit" else recipe.method
     has_rank = recipe.spec.takes_init
     taken = settings.after.adapter
     trained = (
@@ -55,13 +58,13 @@ def describe_settings(settings: MathSettings, usual: MathSettings) -> list[str]:
         show(f"{length} × {tune.step_rows} rows", "tune.steps", "tune.epochs", "tune.batch", "tune.accumulate"),
         show(f"lr {_in_powers(tune.rate)}", "tune.rate"),
     )
-    to_4bit = settings.after.merge_base == "dequant" and settings.after.adapter_base != "16bit"
+    to_base = settings.after.merge_base == "dequant" and settings.after.adapter_base != "16bit"
     how = (
         *(trained if taken is None else [show(f"adapter {taken}, made elsewhere", "adapter", "adapter_base")]),
         show(f"seed {settings.seed}", "seed"),
-        *([f"merged into the {'4-bit' if to_4bit else 'original'} base"]
+        *([f"merged into the {base if to_base else 'original'} base"]
           if settings.until in ("merge", "export") and recipe.spec.quantized else []),
-        *([show(", ".join(dict.fromkeys(("int8", *settings.after.export.formats))), "export.formats")]
+        *([show(", ".join(settings.after.export.written), "export.formats")]
           if settings.until == "export" else []),
     )  # fmt: skip
     others = [

@@ -7,7 +7,7 @@ from functools import partial
 
 from mathlete.command import Command, busy, console
 from mathlete.errors import UserError
-from mathlete.export.formats import DEFAULT_FORMAT
+from mathlete.export.formats import DEFAULT_FORMAT, read_storage
 from mathlete.foreign_flags import TRAINERS_FLAGS
 from mathlete.mistakes import require_address_space
 from mathlete.models import ModelSource, find_model, load_prompt_format, pick_default_model
@@ -83,7 +83,8 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     if settings.until != "format" and settings.after.adapter is None:
         # Devices of several processes may differ; all must take the same steps.
         settings = ranks.broadcast_from_first(split_batch(settings, model, say=out.print))
-    print_settings(settings, say=out.print)
+    stored = read_storage(model.read_config()) if settings.until != "format" else "dense"
+    print_settings(settings, stored=stored, say=out.print)
     for note in load_prompt_format(model).notes:
         out.print(note)
     set_threads(settings.threads, model)
@@ -100,8 +101,9 @@ def train_math(settings: MathSettings) -> dict[str, object]:
         say(str(over))
         return {"run": str(run.folder), "finished": False, **summarize(run.steps)}
     ranks.dismiss_others()
-    last = next(step for step in steps if step.name == settings.until)
-    out.print(f"{run.folder}: {_LAST_WORDS[last.name]} {last.folder}")
+    # A run may have none of `export` itself, only those of other formats.
+    last = next((step for step in steps if step.name == settings.until), steps[-1])
+    out.print(f"{run.folder}: {_LAST_WORDS[settings.until]} {last.folder}")
     return {"run": str(run.folder), last.name: str(last.folder), **summarize(steps)}
 
 
@@ -165,12 +167,15 @@ def split_batch(settings: MathSettings, model: ModelSource, *, say: Callable[[ob
     return replace(settings, recipe=recipe)
 
 
-def print_settings(settings: MathSettings, *, say: Callable[[object], None]) -> None:
-    """Print what decides the result in a few lines; with --show-settings every setting that changes it."""
+def print_settings(settings: MathSettings, *, stored: str, say: Callable[[object], None]) -> None:
+    """Print what decides the result in a few lines; with --show-settings every setting that changes it.
+
+    `stored` says how the model's weights are stored, by the word of `read_storage`.
+    """
     usual = with_method(preset(settings.model or "pocket"), settings.recipe.method)
     from rich.text import Text
 
-    for line in describe_settings(settings, usual):
+    for line in describe_settings(settings, usual, stored=stored):
         say(Text.from_markup(line))
     if not settings.staging.show_settings:
         return

@@ -50,7 +50,8 @@ class AfterTraining:
     survival: Survival
     export: Export = field(default_factory=Export)
     accept_refused: str = ""
-    """Why the run may go on where a limit is broken, for manifests and model card; empty: it ends there."""
+    """Why the run may go on where a limit is broken or samples are no finished run's, for manifests and model card;
+    empty: it ends there."""
 
     def check(self) -> None:
         """Raise UserError where a value is out of its range."""

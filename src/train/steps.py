@@ -18,9 +18,8 @@ from mathlete.export import (
     measure_effect,
     merge_adapter,
 )
-from mathlete.export.formats import DEFAULT_FORMAT
 from mathlete.export.records import ANSWERS, Hop, SurvivalFigures
-from mathlete.gates import Refused
+from mathlete.gates import Refused, join_refused
 from mathlete.locks import hold
 from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
@@ -38,7 +37,7 @@ _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 LIMITS = ("kl_merged", "kl_int8", "kl_4bit", "times_noise", "greedy", "accuracy", "loss")
 """Settings of `Survival` that say what a hop may cost, and change no weight."""
 WRITTEN = ("*.json", "*.jsonl", "*.safetensors", "*.gguf", ".*.gguf", "*.jinja", "*.model", "vocab.txt", "merges.txt",
-           "README.md", "checkpoint*", ".checkpoint*", "logs", "trackio")  # fmt: skip
+           "README.md", "checkpoint*", ".checkpoint*", ".trial*", "logs", "trackio")  # fmt: skip
 """Names that steps and the libraries beneath them give to what they write: these `--overwrite` may delete."""
 _SPARE_BYTES = 64 * 2**20
 """Rows, adapter, checkpoints and logs of a small run."""
@@ -144,18 +143,19 @@ class MathRun:
         return TunedModel(source=self.model, data=data, adapter=adapter, base=base, on_16bit=on_16bit)
 
     def try_gates(self, folder: Path, data: Path, *, advance: Advance) -> dict[str, object]:
-        """Try merge and formats, before the first step of a training that they follow; return the figures."""
+        """Try merge and formats, before the first step of a training that they follow; return what was found."""
         settings, after = self.settings, self.settings.after
-        begun = AdapterFolder(folder).last_checkpoint() is not None
-        if begun or settings.until not in ("merge", "export") or not after.survival.trial_rows:
+        if settings.until not in ("merge", "export") or not after.survival.trial_rows:
             return {}
         trial = GateTrial(
             tuned=self.describe_tuned(folder),
             recipe=settings.recipe,
             limits=after.survival,
             formats=after.export,
-            names=(DEFAULT_FORMAT, *after.export.others) if settings.until == "export" else (),
+            names=after.export.named if settings.until == "export" else (),
         )
+        if AdapterFolder(folder).last_checkpoint() is not None:
+            return {"trial": found} if (found := trial.read()) else {}
         return {"trial": trial.run(accept_refused=after.accept_refused, advance=advance, say=self.say)}
 
     def show_hops(self, hops: Sequence[Hop], figures: SurvivalFigures) -> None:
@@ -238,15 +238,17 @@ def take_steps(run: MathRun) -> None:
     merged = merge(run, tuned)
     if until == "merge":
         return
-    refused = []
-    for name in (DEFAULT_FORMAT, *run.settings.after.export.others):
+    refused, formats = {}, run.settings.after.export
+    for name in formats.written:
         # One format that costs too much is no reason to withhold the others.
         try:
             export(run, tuned, name=name, effect=effect, merged=merged)
         except Refused as error:
-            refused.append(error)
-    if refused:
-        raise refused[0]
+            refused[name] = error
+    if asked := [refused[name] for name in formats.named if name in refused]:
+        raise join_refused(asked)
+    for name, why in refused.items():
+        run.say(f"{name}, which --export.formats does not name, is refused: {why.rule}, got {why.value}")
 
 
 def make_rows(run: MathRun) -> Path:
@@ -300,6 +302,7 @@ def train(run: MathRun, data: Path) -> Path:
                 raise SessionOver(f"the session's time is over at step {stopped}: {kept}, the same command goes on")
             run.describe_tuned(folder).write_adapter_card()
             step.finish({**figures, **trial, **require_start(run.settings, run.model).to_json()})
+            (folder / GateTrial.file).unlink(missing_ok=True)
     return run.end(step)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from mathlete.corpus.columns import Reading, Task, parse_columns
+from mathlete.corpus.layouts import SAMPLES
 from mathlete.corpus.sources import find_commit
 from mathlete.corpus.stream import BadRows, Mix, SourceSpec
 from mathlete.corpus.suites import Suite, find_default_suites, load_suite
@@ -75,6 +76,10 @@ class Corpus:
     def files(self) -> list[Path]:
         """Return the files on this machine that the sources are read from."""
         return [file for spec in self.specs for file in spec.files(self.mirror)]
+
+    def runs(self) -> list[Path]:
+        """Return the folders of evaluation runs whose samples are read."""
+        return [*dict.fromkeys(file.parent for file in self.files() if file.name == SAMPLES)]
 
     def commits(self) -> dict[str, str | None]:
         """Return the commit of each source that is read from the hub; None where the hub is out of reach."""

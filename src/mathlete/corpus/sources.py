@@ -70,12 +70,21 @@ class Source:
         part = self.part
         return (part.config,) if part.config or not part.configs else part.configs
 
+    def mirror_folder(self, mirror: Path) -> Path:
+        """Return the set's folder in a mirror: `<owner>/<name>/`, or a competition's.
+
+        Kaggle mounts a competition, or a data set, in a folder of its kind or, before 2026, without that.
+        """
+        kind = "competitions" if self.part.file else "datasets"
+        mounted = mirror.joinpath(kind, *self.hub.split("/"))
+        return mounted if mounted.is_dir() else mirror.joinpath(*self.hub.split("/"))
+
     def mirror_path(self, mirror: Path, config: str | None = None) -> Path:
-        """Return the path of this split in a mirror: `<owner>/<name>/[<config>/]<split>.jsonl`, or its one file."""
+        """Return the path of this split in a mirror: `[<config>/]<split>.jsonl` in its folder, or its one file."""
         if self.part.file:
-            return mirror / self.hub / self.part.file
+            return self.mirror_folder(mirror) / self.part.file
         part = self.parts[0] if config is None else config
-        return mirror.joinpath(*self.hub.split("/"), part, f"{self.part.split}.jsonl")
+        return self.mirror_folder(mirror).joinpath(part, f"{self.part.split}.jsonl")
 
     def files(self, mirror: Path, config: str | None = None) -> list[Path]:
         """Return the files of the split: the JSONL file, else parquet as `hf download` leaves it, else none.
@@ -85,7 +94,7 @@ class Source:
         file = self.mirror_path(mirror, config)
         if file.is_file() or self.part.file:
             return [file] if file.is_file() else []
-        folder = mirror.joinpath(*self.hub.split("/"))
+        folder = self.mirror_folder(mirror)
         places = (
             (file.parent, folder / "data") if file.parent == folder or file.parent.name == "default" else (file.parent,)
         )

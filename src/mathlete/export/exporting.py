@@ -72,9 +72,9 @@ def export_model(
         hops.append(hop)
         advance(1 + len(hops), steps, f"{hop.name}, read by {hop.engine}")
     layers = measure_layers(tuned, merged=merged, export=output, export_format=export_format)
-    noise, dtype = before.figures.noise, choose_dtype(merged, formats)
+    noise, stored = before.figures.noise, choose_dtype(merged, formats)
     breaches = [
-        one for hop in hops for one in find_breaches(hop, limits=limits, export=formats, noise=noise, dtype=dtype)
+        one for hop in hops for one in find_breaches(hop, limits=limits, export=formats, noise=noise, stored=stored)
     ]
     # What was accepted on the way here goes with the export: it is the one folder that others see.
     earlier = [before.figures.outcome, *map(GateOutcome.of_step, (tuned.adapter, merged))]

@@ -7,6 +7,7 @@ from mathlete.export.records.exports import Hop
 from mathlete.export.records.tuning import TuningChange
 from mathlete.export.settings import Export, Forgetting, MergeBase, Survival
 from mathlete.gates import ACCEPT, Noise, Refused
+from mathlete.models import Device
 
 _FEWEST_BITS = 1.0
 """Threshold of LLM.int8 below which no fewer columns are in 8 bits, and a lower one would not be better."""
@@ -53,12 +54,12 @@ def find_merge_breaches(
         )
         yield Refused(
             f"KL(trained || merged) must be at most {most:g} nats a token",
-            value=f"{kls[dtype]:.2e} in {dtype} (tried: {tried}; noise of computing {noise:.1e})",
+            value=f"{kls[dtype]:.2e} stored in {dtype} (tried: {tried}; noise of computing {noise:.1e})",
             cure=f"{cure}, set --survival.kl-merged, or {ACCEPT}",
         )
 
 
-def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | None, dtype: str) -> Iterator[Refused]:
+def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | None, stored: str) -> Iterator[Refused]:
     """Yield what an export's hop cost beyond the limits of its bits; the merge has a gate of its own.
 
     Args:
@@ -66,13 +67,13 @@ def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | 
         limits: the settings.
         export: how it was written, for a cure that is not in use already.
         noise: of the trained model; None where it was not measured.
-        dtype: what the export computes in.
+        stored: the 16-bit type that it is written for.
     """
     if hop.name not in EXPORT_FORMATS:
         return
     if hop.kl is not None:
         yield from find_kl_breaches(
-            hop.name, hop.kl, engine=hop.engine, limits=limits, export=export, noise=noise, dtype=dtype
+            hop.name, hop.kl, engine=hop.engine, limits=limits, export=export, noise=noise, stored=stored
         )
     least = limits.unchanged_limit(noise, bits=EXPORT_FORMATS[hop.name].bits)
     # Chance is excused: among few answers, one that changed is no sign of anything.
@@ -85,13 +86,13 @@ def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | 
             )
         yield Refused(
             f"{hop.name} must leave at least {least:.0%} of greedy answers unchanged",
-            value=f"{hop.unchanged:.1%} of {hop.answered} in {dtype} by {hop.engine}{beside}",
+            value=f"{hop.unchanged:.1%} of {hop.answered} {_name_types(hop.name, hop.engine, stored=stored)}{beside}",
             cure=f"{_other_formats(hop.name, export)}, set --survival.greedy, or {ACCEPT}",
         )
 
 
 def find_kl_breaches(
-    name: str, kl: float, *, engine: str, limits: Survival, export: Export, noise: Noise | None, dtype: str
+    name: str, kl: float, *, engine: str, limits: Survival, export: Export, noise: Noise | None, stored: str
 ) -> Iterator[Refused]:
     """Yield the breach of the KL of the export `name` in nats a token, if it is one; the rest as `find_breaches`."""
     bits = EXPORT_FORMATS[name].bits
@@ -100,28 +101,40 @@ def find_kl_breaches(
         beside = f"; computing in {noise.dtype} alone costs {noise.kl:.1e}" if noise else ""
         yield Refused(
             f"KL(trained || {name}) must be at most {most:.2g} nats a token",
-            value=f"{kl:.2e} in {dtype} by {engine}{beside}",
+            value=f"{kl:.2e} {_name_types(name, engine, stored=stored)}{beside}",
             cure=f"{_other_formats(name, export)}, set --survival.{'kl-4bit' if bits < 8 else 'kl-int8'}, or {ACCEPT}",
         )
 
 
+def _name_types(name: str, engine: str, *, stored: str) -> str:
+    """Return in words what an engine computed an export in here, and what it is stored in where that differs."""
+    # llama.cpp multiplies blocks of integers, and its files have no type beside those of their format.
+    computed = "types of its own" if engine == "llama.cpp" else Device.current().dtype
+    differs = EXPORT_FORMATS[name].engine != "llama.cpp" and computed != stored
+    return f"in {computed} by {engine}{f', stored in {stored}' if differs else ''}"
+
+
 def _other_formats(name: str, export: Export) -> str:
-    """Return what may cost less and is not in use yet."""
+    """Return what may cost less and is not in use yet; another format only helps in this one's place."""
     this = EXPORT_FORMATS[name]
     if this.has_threshold and not 0 < export.threshold <= _FEWEST_BITS:
         return f"use --export.threshold {_FEWEST_BITS:g} --overwrite, which keeps more columns in 16 bits"
     unused = [one for one in EXPORT_FORMATS.values() if one.name not in export.formats]
-    finer = [one.name for one in unused if one.bits > this.bits and one.engine == this.engine]
+    plain = [one for one in unused if not one.is_calibrated and one.activation_bits >= this.activation_bits]
+    finer = [one for one in plain if one.bits > this.bits and one.engine == this.engine]
     if this.bits < 8 and finer:
-        return f"add --export.formats {finer[0]}, which has more bits"
+        return f"use --export.formats {finer[0].name} in place of {name}, which has more bits"
     # Activations cost several times what weights do (docs/quantization.md), so their bits come first.
-    whole = [one.name for one in unused if one.bits == 8 and one.activation_bits == 16]
+    whole = [one.name for one in plain if one.bits >= 8 and one.activation_bits == 16 and one.engine == this.engine]
     if this.bits == 8 and this.activation_bits < 16 and whole:
-        return f"add --export.formats {whole[0]}, whose activations stay in 16 bits"
+        return f"use --export.formats {whole[0]} in place of {name}, whose activations stay in 16 bits"
     # Finer scales are next, and cost a quarter of a bit a weight.
     if this.bits == 8 and this.layout == "pack-quantized" and export.group is None:
         return "use --export.group 64 --overwrite, which gives each 64 weights of a row a scale"
-    calibrated = [one.name for one in unused if one.is_calibrated and one.bits == this.bits]
+    calibrated = [one for one in unused if one.is_calibrated and one.bits == this.bits]
     if this.layout == "pack-quantized" and not this.is_calibrated and calibrated:
-        return f"add --export.formats {calibrated[0]}, which is rounded for the run's own rows"
+        package = "" if calibrated[0].is_installed else f' (pip install "mathlete[{calibrated[0].extra}]")'
+        return f"use --export.formats {calibrated[0].name} in place of {name}, rounded for the run's own rows{package}"
+    if set(export.formats) - {name}:
+        return f"leave {name} out of --export.formats"
     return "look at the layers in survival.json: one may lose what all lose"

@@ -61,13 +61,13 @@ def merge_adapter(
     if comparison:
         say(describe_bases(comparison, chosen=tuned.base))
     advance(4, 4, f"KL {stored.kl:.1e}")
-    say(f"merge: KL {stored.kl:.1e} in {stored.dtype}, at most {most:.1e}; noise of computing {noise:.1e}")
+    say(f"merge: KL {stored.kl:.1e}, stored in {stored.dtype}, at most {most:.1e}; noise of computing {noise:.1e}")
     breaches = find_merge_breaches(stored.kls, dtype=stored.dtype, limits=limits, noise=noise, base=tuned.base)
     outcome = judge_breaches([*breaches], reason=accept_refused, folder=merged)
     write_card(
         merged,
         source=tuned.source,
-        title=f"merged, in {stored.dtype}",
+        title=f"merged, stored in {stored.dtype}",
         library="transformers",
         tags=["math", "reasoning"],
         usage="AutoModelForCausalLM.from_pretrained(THIS_FOLDER)",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from mathlete.errors import require
 from mathlete.export.formats.table import DEFAULT_FORMAT, EXPORT_FORMATS, ServingEngine
 from mathlete.export.formats.weights import Calibration
-from mathlete.models import GpuName
+from mathlete.models import GPUS, GpuName
 
 if TYPE_CHECKING:
     from mathlete.gates import Noise
@@ -115,7 +115,8 @@ class Export:
     """The formats the merged model is written in."""
 
     formats: tuple[FormatName, ...] = (DEFAULT_FORMAT,)
-    """Formats to write: int8 always, to the run's `export`, which other commands read; each other to `export-NAME`."""
+    """Formats to write: int8 always, to the run's `export`, which other commands read; each other to `export-NAME`. The
+    run is refused for those that are named here, and not for an int8 that is not."""
     gpu: GpuName | None = None
     """The GPU that will serve the export: a format it can't run is refused, its 16-bit type is used (fp16 on a T4)."""
     engines: tuple[ServingEngine, ...] = ("llama.cpp",)
@@ -130,9 +131,16 @@ class Export:
     """Tokens after which such a row is cut, 1 or more."""
 
     @property
-    def others(self) -> list[str]:
-        """The formats beside int8, each once."""
-        return [name for name in dict.fromkeys(self.formats) if name != DEFAULT_FORMAT]
+    def named(self) -> list[str]:
+        """The formats that are asked for, each once, int8 first."""
+        return sorted(dict.fromkeys(self.formats), key=lambda name: name != DEFAULT_FORMAT)
+
+    @property
+    def written(self) -> list[str]:
+        """Those that are written: int8 too, but for a GPU that can't run it."""
+        default = EXPORT_FORMATS[DEFAULT_FORMAT]
+        fits = self.gpu is None or default.fits(GPUS[self.gpu].capability or 0.0)
+        return self.named if DEFAULT_FORMAT in self.formats or not fits else [DEFAULT_FORMAT, *self.named]
 
     def calibrate(self, rows: Path, *, seed: int) -> Calibration:
         """Return what calibrated formats look at: some of the rows in a datasets folder."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from mathlete.errors import UserError
 from mathlete.export.distributions import kl_divergence, log_probabilities
@@ -23,7 +23,7 @@ from mathlete.export.noise import NOISY, measure_exactly
 from mathlete.export.settings import Export, Survival
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import Noise, Refused, judge_breaches, outcome_of
-from mathlete.runs import Advance
+from mathlete.runs import Advance, read_json, write_json
 from mathlete.tune import AdapterFolder, Recipe
 
 if TYPE_CHECKING:
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 class GateTrial:
     """What to try: a model as it will be trained, merged and exported."""
 
+    file: ClassVar[str] = ".trial.json"
+    """In the adapter's folder, until its manifest has what this says. No manifest lists a file of such a name."""
+
     tuned: TunedModel
     """The model as it will be trained, into a folder that may be empty as yet."""
     recipe: Recipe
@@ -42,6 +45,15 @@ class GateTrial:
     formats: Export
     names: Sequence[str]
     """Formats that are tried; none where the run ends with the merge."""
+
+    @property
+    def _record(self) -> Path:
+        """What was found, for a training that is killed and goes on: it can't be tried beside weights that are."""
+        return self.tuned.adapter / self.file
+
+    def read(self) -> dict[str, object]:
+        """Return what was found before a training that went on since; {} where nothing was tried."""
+        return read_json(self._record) if self._record.is_file() else {}
 
     def run(self, *, accept_refused: str, advance: Advance, say: Callable[[str], None]) -> dict[str, object]:
         """Write, merge and export a random adapter in a folder below the adapter's, which is deleted then.
@@ -55,7 +67,9 @@ class GateTrial:
         shutil.rmtree(scratch, ignore_errors=True)
         tuned = replace(self.tuned, adapter=scratch / "adapter", most_rows=self.limits.trial_rows)
         try:
-            return self._try(scratch, tuned, accept_refused=accept_refused, advance=advance, say=say)
+            figures = self._try(scratch, tuned, accept_refused=accept_refused, advance=advance, say=say)
+            write_json(self._record, figures)
+            return figures
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
             _free_gpu()
@@ -91,7 +105,7 @@ class GateTrial:
             *find_merge_breaches(
                 stored.kls, dtype=stored.dtype, limits=self.limits, noise=noise.exact, base=tuned.base
             ),
-            *self._breaches(kls, noise=noise, dtype=choose_dtype(merged, self.formats)),
+            *self._breaches(kls, noise=noise, stored=choose_dtype(merged, self.formats)),
         ]
         allowed = {
             "merged": most,
@@ -102,7 +116,7 @@ class GateTrial:
             f"gates tried before training, {len(reference)} tokens: KL {shown}; {noise.describe()}; "
             f"{time.monotonic() - started:.1f} s"
         )
-        told = [_before_training(breach) for breach in breaches]
+        told = [*map(_before_training, breaches[:1]), *breaches[1:]]  # they are told in one sentence
         judge_breaches(told, reason=accept_refused, folder=self.tuned.adapter)
         outcome = outcome_of(breaches, reason=accept_refused)
         return {"kl": kls, "tokens": len(reference), "noise": noise.to_json(), **outcome.to_json()}
@@ -120,11 +134,11 @@ class GateTrial:
             yield name, kl_divergence(reference, log_probabilities(EXPORT_FORMATS[name].load(folder), rows))
             shutil.rmtree(folder)
 
-    def _breaches(self, kls: dict[str, float], *, noise: Noise, dtype: str) -> Iterator[Refused]:
+    def _breaches(self, kls: dict[str, float], *, noise: Noise, stored: str) -> Iterator[Refused]:
         for name, kl in kls.items():
             if name in EXPORT_FORMATS:
                 yield from find_kl_breaches(
-                    name, kl, engine="transformers", limits=self.limits, export=self.formats, noise=noise, dtype=dtype
+                    name, kl, engine="transformers", limits=self.limits, export=self.formats, noise=noise, stored=stored
                 )
 
 

@@ -124,6 +124,11 @@ class ExportFormat(StoredFormat):
         """Return the bytes of an export's weights."""
         return sum(file.stat().st_size for file in self.files(export))
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package that it needs is here."""
+        return self.package is None or find_spec(self.package) is not None
+
     def needed_bytes(self, merged: Path) -> int:
         """Return the disk that must be free before the merged model is written in this format: its own size at most."""
         return ModelSource(name="merged", location=str(merged)).weight_bytes
@@ -134,11 +139,11 @@ class ExportFormat(StoredFormat):
         Raises:
             UserError: its package is not installed, or the GPU has no kernel for it.
         """
-        if self.package and find_spec(self.package) is None:
+        if not self.is_installed:
             cure = f'pip install "mathlete[{self.extra}]" -c constraints.txt'
             raise UserError(f"{self.name} needs {self.package}", value="not installed", cure=cure)
         if gpu is None:
-            return f"{self.name}: in the merged model's type; name the GPU that will serve it with --export.gpu"
+            return f"{self.name}: stored in the merged model's type; name the GPU that will serve it with --export.gpu"
         device, capability = GPUS[gpu], GPUS[gpu].capability
         assert capability is not None
         if not self.fits(capability):

@@ -54,7 +54,7 @@ class WriteOptions:
     """How a format's writer is to write."""
 
     dtype: str
-    """torch's name of the type that the export computes in."""
+    """torch's name of the type that what is dense in the export is stored in."""
     threshold: float
     """Activations from which LLM.int8 keeps a column in 16 bits; other formats have none."""
     group: int | None = None

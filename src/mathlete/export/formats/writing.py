@@ -51,9 +51,10 @@ def write_format(
 
 
 def choose_dtype(merged: Path, settings: Export) -> str:
-    """Return torch's name of the type the export computes in: the named GPU's, this one's, else the merged model's.
+    """Return torch's name of the type the export is written for: the named GPU's, this one's, else the merged model's.
 
-    Merged weights may be stored in a finer type than a GPU best computes in.
+    Merged weights may be stored in a finer type than a GPU best computes in. What measures it here computes in this
+    device's own, whatever it is stored in.
     """
     if settings.gpu is not None:
         return GPUS[settings.gpu].dtype

@@ -192,7 +192,7 @@ failed = 0 if time.time() >= ends else failed
 assert not failed or Path(KEPT, "kept.json").is_file(), f"the training failed with exit code {failed}: see above"
 """
 KEEP = """\
-finished = Path(KEPT, "export", "manifest.json").is_file()
+finished = any(Path(KEPT).glob("export*/manifest.json"))
 if failed:
     print(f"THE TRAINING FAILED with exit code {failed}, see above; what it had done before is in {KEPT}")
 elif not finished:
