@@ -26,6 +26,7 @@ from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Leftovers, Step, begin_step, require_space, sha256_json
 from mathlete.sampling.embedded import check_covered
 from mathlete.tune import AdapterFolder, Ranks, train_adapter
+from train.limits import differs_in_limits
 from train.lines import describe_step
 from train.session import SessionClock, SessionOver
 from train.settings import MathSettings
@@ -34,8 +35,6 @@ from train.starting import require_start
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 """How the files end that hold what was trained: an adapter, or a whole model."""
-LIMITS = ("kl_merged", "kl_int8", "kl_4bit", "times_noise", "greedy", "accuracy", "loss")
-"""Settings of `Survival` that say what a hop may cost, and change no weight."""
 WRITTEN = ("*.json", "*.jsonl", "*.safetensors", "*.gguf", ".*.gguf", "*.jinja", "*.model", "vocab.txt", "merges.txt",
            "README.md", "checkpoint*", ".checkpoint*", ".trial*", "logs", "trackio")  # fmt: skip
 """Names that steps and the libraries beneath them give to what they write: these `--overwrite` may delete."""
@@ -392,10 +391,3 @@ def write_run_report(run: MathRun, *, changed: bool) -> None:
 
         with busy("report"):
             run.say(f"report: {write_report([run.folder], out=file)}")
-
-
-def differs_in_limits(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Return whether two records differ only in what a hop may cost: that changes no file but survival's."""
-    limits = {name: value for name, value in new["settings"].items() if name in LIMITS}
-    same = {**old, "key": new["key"], "settings": {**old["settings"], **limits}}
-    return bool(limits) and all(same.get(name) == value for name, value in new.items())
