@@ -1,19 +1,27 @@
 """A stranger's model folder: what is broken in it is told before anything is made, in one sentence."""
 
+import ast
 import json
+import re
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from mathlete.adapters.foreign import read_shapes
 from mathlete.errors import UserError
-from mathlete.models import find_model, load_model, load_prompt_format
+from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
 from mathlete.templates import Rendering, try_template
 from tests.conftest import POCKET, POCKET_VAL, CommandLine, sample
 
 LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}"
 PRINTS = "{% for a in range(99999) %}{% for b in range(99999) %}{{ messages[0].content }}{% endfor %}{% endfor %}"
+INDEX = "model.safetensors.index.json"
+SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+_ASKS = re.compile(r"(Auto\w+|auto)\.from_(pretrained|config)")
+"""Calls of src/ that read a class of transformers' out of a config."""
 Spoil = Callable[[Path], object]
 
 
@@ -41,6 +49,54 @@ def make_folder(name: str) -> Spoil:
     return spoil
 
 
+def split(folder: Path) -> None:
+    """Write the weights into two files and an index, as models above 5 GB are written."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    names = sorted(tensors)
+    halves = dict(zip(SHARDS, (names[: len(names) // 2], names[len(names) // 2 :]), strict=True))
+    for file, held in halves.items():
+        save_file({name: tensors[name] for name in held}, folder / file, metadata={"format": "pt"})
+    weight_map = {name: file for file, held in halves.items() for name in held}
+    (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def lose_a_file(folder: Path) -> None:
+    split(folder)
+    (folder / SHARDS[1]).unlink()
+
+
+def cut_a_file(folder: Path) -> None:
+    file = folder / SHARDS[1]
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def need_own_code(folder: Path) -> None:
+    """Make it a model of a kind that transformers does not know, with code that tells on whoever runs it."""
+    for name in ("configuration_own", "modeling_own"):
+        (folder / f"{name}.py").write_text(
+            f"open({str((folder / 'ran').absolute())!r}, 'w')\n"
+            "from transformers import Qwen2Config as Own, Qwen2ForCausalLM as OwnModel\n"
+        )
+    auto_map = {"AutoConfig": "configuration_own.Own", "AutoModelForCausalLM": "modeling_own.OwnModel"}
+    change("config.json", model_type="own", auto_map=auto_map)(folder)
+
+
+def change_index(folder: Path, **more: object) -> None:
+    index = json.loads((folder / INDEX).read_text())
+    (folder / INDEX).write_text(json.dumps({**index, "weight_map": {**index["weight_map"], **more}}))
+
+
+def leave_unfinished(name: str) -> Spoil:
+    def spoil(folder: Path) -> None:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+    return spoil
+
+
 BROKEN: list[tuple[Spoil, str]] = [
     (
         pickle_weights,
@@ -62,6 +118,7 @@ BROKEN: list[tuple[Spoil, str]] = [
         "prompt.json must be as it was written, got KeyError",
     ),
     (write("model.safetensors", "nothing"), "can load, with whole weights, got model.safetensors: "),
+    (lose_a_file, "must have all files of its weights, got 1 of 2 missing in model: model-00002-of-00002.safetensors"),
 ]
 SLOW: list[tuple[Spoil, str]] = [
     (
@@ -149,6 +206,87 @@ def test_pickled_weights_are_read_by_nobody(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (lambda folder: None, None),
+        (lambda folder: (folder / INDEX).unlink(), None),
+        (lambda folder: shutil.copyfile(folder / SHARDS[0], folder / "consolidated.safetensors"), None),
+        (lambda folder: (folder / SHARDS[0]).unlink(), f"1 of 2 missing in .*: {SHARDS[0]}"),
+        # Without an index the numbers tell: of a download that was cut before the index came.
+        (
+            lambda folder: [(folder / name).unlink() for name in (INDEX, SHARDS[1])],
+            f"1 of 2 missing in .*: {SHARDS[1]}",
+        ),
+        (cut_a_file, f"with whole weights, got {SHARDS[1]}: "),
+        (
+            partial(change_index, lost=SHARDS[0]),
+            f"must hold the tensors that .* says, got 1 missing in .*{SHARDS[0]}: lost",
+        ),
+        (partial(change_index, lost="other.safetensors"), "1 of 3 missing in .*: other.safetensors"),
+        (partial(change_index, lost=3), "an index of weights must name the file of each tensor"),
+        (write(INDEX, "{}"), "an index of weights must name the file of each tensor"),
+        (write(INDEX, "{"), "must be a readable JSON file"),
+        (leave_unfinished("model.safetensors.incomplete"), "the download of a model must have ended, got .*incomplete"),
+        (leave_unfinished(".cache/huggingface/download/a=.b.incomplete"), "the download of a model must have ended"),
+    ],
+)
+def test_weights_in_several_files_must_be_all_there(spoil: Spoil, told: str | None, tmp_path: Path) -> None:
+    shutil.copytree(POCKET, tmp_path, dirs_exist_ok=True)
+    split(tmp_path)
+    spoil(tmp_path)
+    source = find_model(str(tmp_path))
+    if told is None:
+        source.require_weights()
+        return
+    with pytest.raises(UserError, match=told):
+        source.require_weights()
+
+
+@pytest.mark.parametrize(
+    ("kind", "own", "told"),
+    [
+        ("mimo", True, r"got model_type 'mimo' of .*, which needs its own code \(auto_map\)"),
+        ("mimo", False, r"got model_type 'mimo' of .*\.\n  Fix: take a model of a known kind"),
+        # Copies of Qwen's and DeepSeek's models carry code that nobody needs any more.
+        ("qwen2", True, None),
+    ],
+)
+def test_code_that_comes_with_a_model_is_not_run_and_nobody_is_asked(
+    kind: str, own: bool, told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(*words: object) -> str:
+        raise AssertionError("asked")
+
+    folder = Path(shutil.copytree(POCKET, tmp_path / "model"))
+    if own:
+        need_own_code(folder)
+    change("config.json", model_type=kind)(folder)
+    monkeypatch.setattr("builtins.input", ask)
+    source = find_model(str(folder))
+    for read in (ModelSource.load_config, load_model, read_shapes):
+        if told is None:
+            assert read(source)
+            continue
+        with pytest.raises(UserError, match=told):
+            read(source)
+    assert load_prompt_format(source).tokenizer
+    assert not (folder / "ran").exists()
+
+
+def test_every_class_that_could_run_a_models_code_is_told_not_to(root: Path) -> None:
+    calls = [
+        (file.name, call)
+        for file in sorted((root / "src").rglob("*.py"))
+        for call in ast.walk(ast.parse(file.read_text()))
+        if isinstance(call, ast.Call) and _ASKS.fullmatch(ast.unparse(call.func))
+    ]
+    assert len(calls) >= 3
+    for name, call in calls:
+        told = {word.arg: ast.unparse(word.value) for word in call.keywords}
+        assert told.get("trust_remote_code") == "False", f"{name}, line {call.lineno}"
+
+
+@pytest.mark.parametrize(
     ("command", "spoil", "told"),
     [
         ("train", write("config.json", "{}"), "must describe a decoder as Qwen2's and Llama's are, got KeyError"),
@@ -156,6 +294,8 @@ def test_pickled_weights_are_read_by_nobody(tmp_path: Path) -> None:
         ("submit", change("config.json", max_position_embeddings="long"), "can load (Validation error for field"),
         ("submit", write("config.json", "[]"), "must hold a JSON object, got model/config.json"),
         ("submit", pickle_weights, "others can run code when they are read"),
+        ("submit", lose_a_file, "must have all files of its weights"),
+        ("submit", need_own_code, "must know the kind of a model by itself: code that comes with a model is not run"),
     ],
 )
 def test_other_commands_tell_too(

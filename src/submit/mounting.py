@@ -57,10 +57,13 @@ def find_export(model: str, *, engine: str, machine: str, config: KernelConfig) 
 
 
 def require_weights_here(build: Build) -> None:
-    """Raise UserError where the build mounts a model whose weights are on Kaggle only: nothing could be drawn."""
-    if build.mounted is not None and not [*build.model.glob("*.safetensors")]:
+    """Raise UserError where the build mounts a model whose weights are not here, or in part: nothing could be drawn."""
+    if build.mounted is None:
+        return
+    if not [*build.model.glob("*.safetensors")]:
         value, cure = f"none in {build.model}", "rehearse the wiring with --stand-in pocket"
         raise UserError("a rehearsal needs the weights of the model that is mounted", value=value, cure=cure)
+    find_model(str(build.model)).require_weights()
 
 
 def require_vllm_here(build: Build, wheels: str) -> None:

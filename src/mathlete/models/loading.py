@@ -127,6 +127,7 @@ def load_model(
             revision=source.revision,
             dtype=computing,
             use_safetensors=None if gguf_file else True,
+            trust_remote_code=False,
             device_map={"": "cpu" if device.capability is None else "cuda"},
             **{name: value for name, value in options.items() if value is not None},
         )

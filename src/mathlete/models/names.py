@@ -13,7 +13,7 @@ from mathlete.files import replace_when_done
 from mathlete.mistakes import explain, find_hub_cure, name_cause
 from mathlete.models.contexts import find_context
 from mathlete.models.descriptions import complete_config, find_quantization
-from mathlete.models.weights import require_finite_file
+from mathlete.models.weights import require_finite_file, require_whole_files
 from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.runs import read_json, sha256_json, sha256_tree, verify_if_made
 from mathlete.shipped import data_folder
@@ -148,23 +148,20 @@ class ModelSource:
         """Check that a model in a folder has weights that can be read without running code, and what is read with them.
 
         Raises:
-            UserError: it has none, only pickled ones, or a file that is broken.
+            UserError: it has none, only pickled ones, only a part of them, or a file that is broken.
         """
         if self.folder is None:
             return
-        files = sorted(self.folder.glob("*.safetensors"))
-        if not files:
+        if not [*self.folder.glob("*.safetensors")]:
             others = sorted(file.name for file in self.folder.iterdir() if file.suffix in _PICKLED)
             raise UserError(
                 "weights must be in .safetensors files: others can run code when they are read",
                 value=f"{', '.join(others[:3]) or 'none'} in {self.location}",
                 cure="save the model with transformers' save_pretrained, or take a copy that has them",
             )
-        for file in files:
-            _require_header(file)
-        for name in ("generation_config.json", "model.safetensors.index.json"):
-            if (self.folder / name).is_file():
-                read_json(self.folder / name)
+        require_whole_files(self.folder)
+        if (settings := self.folder / "generation_config.json").is_file():
+            read_json(settings)
 
     def require_finite(self) -> None:
         """Check every number of the weights in its folder, which are read for it; a hub's are taken as they are.
@@ -257,11 +254,18 @@ class ModelSource:
         return self.revision or getattr(self.load_config(), "_commit_hash", None)
 
     def load_config(self) -> "PreTrainedConfig":
-        """Load the model's configuration as transformers understands it."""
+        """Load the model's configuration as transformers understands it.
+
+        Raises:
+            UserError: it is not on this machine nor on the hub, broken, or of a kind that transformers does not know.
+        """
         from transformers import AutoConfig
 
         try:
-            config: PreTrainedConfig = AutoConfig.from_pretrained(self.location, revision=self.revision)
+            # Where nothing is said of a model's own code, transformers asks on the terminal whether to run it.
+            config: PreTrainedConfig = AutoConfig.from_pretrained(
+                self.location, revision=self.revision, trust_remote_code=False
+            )
         except Exception as error:
             # The border to a library that reads a stranger's files: a broken one raises whatever it happens to.
             raise explain_unreadable(self, error) from error
@@ -281,7 +285,7 @@ class ModelSource:
         vars(config).pop("quantization_config", None)  # else its layers would be those of packed weights
         try:
             with torch.device("meta"):
-                return make(config)
+                return make(config, trust_remote_code=False)
         except Exception as error:
             # As for the config: a stranger's numbers raise whatever they happen to.
             raise explain_unreadable(self, error) from error
@@ -371,22 +375,10 @@ def pick_default_model() -> tuple[str, str]:
     return "pocket", "no CUDA device here; a real model by --model r1-qwen-1.5b"
 
 
-def _require_header(file: Path) -> None:
-    """Raise UserError where a file of weights does not begin with their names and shapes, or ends before they do."""
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(file, framework="np") as weights:
-            weights.keys()
-    except (SafetensorError, OSError) as error:  # of a folder, or a link that leads nowhere
-        cure = "copy it again, or export the model again"
-        rule = f"{file.parent} must be a model folder transformers can load, with whole weights"
-        raise UserError(rule, value=f"{file.name}: {error}", cure=cure) from error
-
-
 def explain_unreadable(source: ModelSource, error: Exception) -> Exception:
-    """Return what an error of a library stands for: memory, a broken file, an unreachable model, or else a bug."""
-    if mistake := explain(error):
+    """Return what an error of a library stands for: memory, an unknown kind, a broken file, an unreachable model, or a
+    bug."""
+    if mistake := explain(error) or _explain_kind(source, error):
         return mistake
     for file in sorted(source.folder.glob("*.json")) if source.folder else ():
         try:
@@ -396,6 +388,19 @@ def explain_unreadable(source: ModelSource, error: Exception) -> Exception:
     if source.folder or isinstance(error, OSError | ValueError):
         return explain_unreachable(source, error)
     return error
+
+
+def _explain_kind(source: ModelSource, error: Exception) -> UserError | None:
+    """Return the error for a model of a kind that transformers knows by the model's own code alone, or not at all."""
+    own = "trust_remote_code" in str(error)
+    if not own and "does not recognize this architecture" not in str(error):
+        return None
+    kind = f"model_type {source.read_config().get('model_type')!r} of {source.location}"
+    return UserError(
+        "transformers must know the kind of a model by itself: code that comes with a model is not run",
+        value=f"{kind}, which needs its own code (auto_map)" if own else kind,
+        cure="take a model of a known kind, such as llama or qwen3; a newer transformers may know this one",
+    )
 
 
 def explain_unreachable(source: ModelSource, error: Exception) -> UserError:

@@ -128,7 +128,9 @@ def _read_tokenizer(
 
     auto: Any = transformers.AutoTokenizer
     try:
-        tokenizer: PreTrainedTokenizerBase = auto.from_pretrained(source.location, revision=source.revision)
+        tokenizer: PreTrainedTokenizerBase = auto.from_pretrained(
+            source.location, revision=source.revision, trust_remote_code=False
+        )
     except Exception as error:
         # The border to a library that reads a stranger's files: a broken one raises whatever it happens to.
         raise explain_unreadable(source, error) from error

@@ -1,8 +1,84 @@
-"""What the numbers in a file of weights are: all of them numbers, or not."""
+"""Whether a folder's weights are whole, and what the numbers in them are: all of them numbers, or not."""
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.runs import read_json
+
+_INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"(.+-)(\d{5})-of-(\d{5})(\.safetensors)")
+_UNFINISHED = ("*.incomplete", ".cache/huggingface/download/*.incomplete")
+"""Where `hf download` keeps what has not come whole yet."""
+_AGAIN = "download or copy the model again"
+
+
+def require_whole_files(folder: Path) -> None:
+    """Check that each safetensors file of a folder is whole, and that all are there that belong together.
+
+    An index says which files and tensors belong together, without one the numbers of the files do. What an index does
+    not name is no error: many models hold a second copy of their weights.
+
+    Raises:
+        UserError: a file or a tensor is missing, a file is cut, or a download has not ended.
+    """
+    held = {file.name: _read_names(file) for file in sorted(folder.glob("*.safetensors"))}
+    index = folder / _INDEX
+    wanted = _read_index(index) if index.is_file() else dict.fromkeys(_list_shards(held), frozenset[str]())
+    if missing := sorted(wanted.keys() - held.keys()):
+        raise UserError(
+            "a model must have all files of its weights",
+            value=f"{len(missing)} of {len(wanted)} missing in {folder}: {', '.join(missing[:3])}",
+            cure=f"{_AGAIN}, or remove {_INDEX} if it belongs to other weights" if index.is_file() else _AGAIN,
+        )
+    for name, tensors in wanted.items():
+        if lost := sorted(tensors - held[name]):
+            raise UserError(
+                f"a file of weights must hold the tensors that {_INDEX} says",
+                value=f"{len(lost)} missing in {folder / name}: {', '.join(lost[:3])}",
+                cure=f"{_AGAIN}: the file and {_INDEX} from the same place",
+            )
+    if unfinished := sorted(file for pattern in _UNFINISHED for file in folder.glob(pattern)):
+        raise UserError(
+            "the download of a model must have ended",
+            value=str(unfinished[0]),
+            cure="run the download again until it ends; if the model is whole without this file, remove it",
+        )
+
+
+def _read_names(file: Path) -> frozenset[str]:
+    """Return the names of a file's tensors; raise UserError where it has no whole header, or ends before they do."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(file, framework="np") as weights:
+            return frozenset(weights.keys())
+    except (SafetensorError, OSError) as error:  # of a folder, or a link that leads nowhere
+        cure = "copy it again, or export the model again"
+        rule = f"{file.parent} must be a model folder transformers can load, with whole weights"
+        raise UserError(rule, value=f"{file.name}: {error}", cure=cure) from error
+
+
+def _read_index(index: Path) -> dict[str, frozenset[str]]:
+    """Return {file: its tensors}; raise UserError where the index does not say them."""
+    weight_map: object = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise UserError("an index of weights must name the file of each tensor", value=str(index), cure=_AGAIN)
+    files = dict[str, set[str]]()
+    for tensor, file in weight_map.items():
+        files.setdefault(file, set()).add(tensor)
+    return {file: frozenset(tensors) for file, tensors in sorted(files.items())}
+
+
+def _list_shards(held: Mapping[str, object]) -> list[str]:
+    """Return the files that those which are there say by their numbers.
+
+    >>> _list_shards({"model.safetensors": 0, "model-00002-of-00003.safetensors": 0})
+    ['model-00001-of-00003.safetensors', 'model-00002-of-00003.safetensors', 'model-00003-of-00003.safetensors']
+    """
+    shards = sorted({(kept[1], int(kept[3]), kept[4]) for name in held if (kept := _SHARD.fullmatch(name))})
+    return [f"{head}{number:05}-of-{count:05}{end}" for head, count, end in shards for number in range(1, count + 1)]
 
 
 def require_finite_file(file: Path) -> None:
