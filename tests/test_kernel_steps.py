@@ -261,6 +261,21 @@ LOGS = [
     ("ImportError: libcudart.so.12: cannot open shared object file", "a package that is missing"),
     ("OSError: libnvrtc.so.13: cannot open shared object file: No such file or directory", "a package that is missing"),
     ("FileNotFoundError: missing cubin for sm120", "a kernel that this GPU lacks"),
+    ("ValueError: Following weights were not initialized from checkpoint: {'model.norm.weight'}", "weights that are"),
+    ("KeyError: 'layers.9.mlp'", "another error: KeyError: 'layers.9.mlp'"),
+    ("AssertionError", "another error: AssertionError"),
+    ("triton.runtime.errors.OutOfResources: shared memory, Required: 98304", "another error: triton.runtime"),
+    ("EngineCore failed to start.", "a worker that died: RuntimeError: Engine core initialization failed."),
+    ("ConnectionResetError: [Errno 104] Connection reset by peer", "a worker that died: RuntimeError: Engine core"),
+]
+WRAPPERS = [
+    "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
+    "Exception: WorkerProc initialization failed due to an exception in a background process. See stack trace for root "
+    "cause.",
+    "RuntimeError: Worker failed with error 'x', please check the stack trace above for the root cause",
+    "vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the root "
+    "cause.",
+    "mathlete.errors.UserError: vLLM must be able to load m, got RuntimeError: Engine core initialization failed.",
 ]
 
 
@@ -271,3 +286,20 @@ def test_a_log_tells_the_first_cause_and_not_what_it_drags_along(line: str, caus
     told = find_cause_of_end(f"{warned}\n{said}\nRuntimeError: Engine core initialization failed.")
     assert told.startswith(cause)
     assert "[core.py:5]" not in told
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_what_wraps_an_error_is_no_cause_where_the_error_stands_above_it(wrapper: str) -> None:
+    failed = "(Worker_TP0 pid=7) ERROR 11-29 20:50:25 [multiproc_executor.py:857] "
+    heading, error = f"{failed}WorkerProc failed to start.", f"{failed}ValueError: heads of 3"
+    later = f"{wrapper}\nRuntimeError: cannot schedule new futures after shutdown"
+    assert find_cause_of_end(f"{heading}\n{error}\n{later}") == "another error: ValueError: heads of 3"
+    # Of what a killed process did nothing is said.
+    assert find_cause_of_end(later).startswith(f"a worker that died: {wrapper[:60]}")
+    config = KernelConfig(engine="vllm")
+    triton = "triton.runtime.errors.OutOfResources: out of resource: shared memory, Required: 98304"
+    for said, steps in ((error, 0), (triton, 0), ("", 1)):
+        cause = find_cause_of_end(f"{said}\n{later}")
+        (alone,) = (step for step in plan_steps(config, gpus=2, model=DENSE) if step.name == "vllm on one GPU")
+        first = EngineStep(name="vllm", engine="vllm", vllm=config.vllm)
+        assert (alone.follow(first, cause) is not None) == bool(steps)

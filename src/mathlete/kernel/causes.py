@@ -4,6 +4,8 @@ r"""Why an engine did not come up, in one line, out of what its process printed.
 'a type that this GPU has no units for: ValueError: Bfloat16 is only supported on GPUs of 8.0'
 >>> find_cause_of_end("loading\nSegmentation fault\n")
 'Segmentation fault'
+>>> find_cause_of_end("KeyError: 'layers.9'\nRuntimeError: Engine core initialization failed. See root cause above.\n")
+"another error: KeyError: 'layers.9'"
 >>> find_cause_of_end('File "a.py", line 1\n    raise ImportError(\nImportError: compressed_tensors is not installed\n')
 'a package that is missing or of another version: ImportError: compressed_tensors is not installed'
 """
@@ -28,14 +30,24 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ("a folder that cannot be written", r"Read-only file system|Permission denied"),
     ("a download that was wanted", r"Max retries exceeded|Name or service not known|LocalEntryNotFound|OfflineMode|"
      r"Network is unreachable|Temporary failure in name resolution"),
-    ("weights that are broken", r"SafetensorError|incomplete metadata|HeaderTooLarge|MetadataIncompleteBuffer"),
+    ("weights that are broken", r"SafetensorError|incomplete metadata|HeaderTooLarge|MetadataIncompleteBuffer|"
+     r"weights were not initialized"),
     ("a model that this vLLM does not know", r"Model architectures.*not supported|has no vLLM implementation"),
     ("compiling", r"torch\._(inductor|dynamo)\S*Error|InductorError|BackendCompilerFailed|triton\S*(Error|compil)"),
     ("a package that is missing or of another version", r"ModuleNotFoundError|ImportError|undefined symbol|"
      r"cannot open shared object|Could not load this library"),
-    ("a worker that died", r"WorkerProc.*(died|failed)|Engine core initialization failed|EngineDeadError"),
 )  # fmt: skip
 """(What is wrong, how Python, torch, NCCL and vLLM say it), the more telling first: one fault drags others along."""
+
+_ERROR = re.compile(r"(\w+\.)*\w*(Error|Exception)(:|$)|(\w+\.)+[A-Z]\w+: ")
+"""The last line of a traceback."""
+_WRAPPER = re.compile(
+    r"[Ss]ee (root cause|stack trace)|stack trace above|EngineDeadError|Engine core initialization failed|"
+    r"died unexpectedly|WorkerProc.*(died|failed)"
+)
+"""How vLLM says in one process that another has ended, whose own log may say why (0.19.1, v1/engine, v1/executor)."""
+_DRAGGED = re.compile(r"by peer|BrokenPipeError|EOFError|CancelledError")
+"""What the end of one process does to those that talk with it."""
 
 _HARMLESS = re.compile(r"\b(DEBUG|INFO|WARNING) \d\d-\d\d \d\d:")
 """Lines of vLLM's logger that are no errors."""
@@ -50,9 +62,26 @@ def find_cause_of_end(log: str) -> str:
     telling = [text for line in lines if not _SOURCE.match(text := _strip(line))]
     for cause, said in _CAUSES:
         if words := next((text for text in telling if re.search(said, text)), None):
-            return f"{cause}: {words if len(words) <= _LONGEST else f'{words[: _LONGEST - 1]}…'}"
+            return _quote(cause, words)
+    if wrapper := next(filter(_WRAPPER.search, telling), None):
+        own = _find_own_error(telling)
+        return _quote("another error", own) if own else _quote("a worker that died", wrapper)
     # The cure of a user's mistake stands indented below what is wrong.
     return next((line for line in reversed(lines) if not line.startswith(" ")), "it printed nothing")
+
+
+def _find_own_error(telling: list[str]) -> str:
+    """Return the last error before the first one that only wraps another; "" where none stands there."""
+    own = ""
+    for text in filter(_ERROR.match, telling):
+        if _WRAPPER.search(text):
+            break
+        own = own if _DRAGGED.search(text) else text
+    return own
+
+
+def _quote(cause: str, words: str) -> str:
+    return f"{cause}: {words if len(words) <= _LONGEST else f'{words[: _LONGEST - 1]}…'}"
 
 
 def _strip(line: str) -> str:

@@ -35,12 +35,13 @@ _NO_CUSTOM_REDUCE = {"disable_custom_all_reduce": "true"}
 """NCCL alone joins the GPUs then, without kernels that reach into each other's memory."""
 _CACHE = r"memory for the cache|does not fit into the cache"
 _FEWER = "fewer GPUs"
-_JOINING = rf"NCCL|shared memory|a worker that died|{_FEWER}"
+_JOINS = rf"NCCL, which|shared memory of the machine|{_FEWER}"
+_JOINING = rf"{_JOINS}|a worker that died"
 _COMPILING = r": compiling:"
 _MEMORY = ("gpu_memory_utilization", "kv_gib", "max_model_len")
 _ABOUT = (
     (rf"GPU memory|{_CACHE}", _MEMORY),
-    (rf"NCCL|shared memory|{_FEWER}", ("tensor_parallel", "extra")),
+    (_JOINS, ("tensor_parallel", "extra")),
     (_COMPILING, ("eager", "attention_backend", "extra")),
     (r"a kernel that this GPU|a format of weights", ("attention_backend", "eager", "kv_dtype", "extra")),
 )
