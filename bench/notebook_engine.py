@@ -11,6 +11,7 @@ import asyncio
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,7 +116,11 @@ class Bare:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         print(json.dumps(value), file=self.process.stdin, flush=True)
-        answer: dict[str, Any] = json.loads(self.process.stdout.readline())
+        if not (line := self.process.stdout.readline()):
+            raise SystemExit(
+                f"bare vLLM must answer, and ended with code {self.process.wait()}: see what it said above"
+            )
+        answer: dict[str, Any] = json.loads(line)
         return answer
 
     def close(self) -> None:
@@ -163,6 +168,8 @@ def main(settings: BenchSettings) -> dict[str, object]:
     from mathlete.shipped import data_folder
     from mathlete.solve import Policy
 
+    if shutil.which(settings.vllm) is None:
+        raise SystemExit(f"--vllm must be the Python of an environment that has vLLM, got {settings.vllm}")
     source = find_model(settings.model)
     prompts = load_prompt_format(source)
     problems = read_problems(data_folder() / "pocket" / "pocket_val.jsonl")[: settings.questions + _WARM]
@@ -194,7 +201,10 @@ def main(settings: BenchSettings) -> dict[str, object]:
             start_new_session=True,
         )
         with closing(engine), closing(Bare(process=child)) as bare:
-            engine.start(timeout_s=settings.load_s)
+            try:
+                engine.start(timeout_s=settings.load_s)
+            except RuntimeError as error:
+                raise SystemExit(f"the notebook's engine must start with {settings.vllm}, got {error}") from error
             bare.ask(arguments_of(settings, source, told=told_by_engine))
             for n in settings.n:
                 sampling: dict[str, object] = {"temperature": config.temperature, "top_p": config.top_p}

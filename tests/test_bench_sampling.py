@@ -1,4 +1,4 @@
-"""The ways of bench/sampling.py --model draw the samples that they are asked for."""
+"""The ways of bench/sampling.py --model draw the samples that they are asked for, and its neighbours start."""
 
 import json
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench import notebook_engine
 from bench.ways import WAYS, Case, measure
 from mathlete.models import find_model
 
@@ -52,3 +53,9 @@ def test_the_ways_are_compared_each_in_a_process_of_its_own(tmp_path: Path, root
     ended = subprocess.run(command, capture_output=True, text=True, check=True, cwd=root)
     ways = json.loads(ended.stdout.splitlines()[-1])
     assert {name: row["tokens"] for name, row in ways.items()} == {"engine": 16, "engine:bfloat16": 16}
+
+
+def test_a_python_of_vllm_that_is_not_there_is_told_in_a_line(tmp_path: Path) -> None:
+    missing = tmp_path / "python"
+    with pytest.raises(SystemExit, match=f"--vllm must be the Python of an environment that has vLLM, got {missing}"):
+        notebook_engine.main(notebook_engine.BenchSettings(vllm=missing))
