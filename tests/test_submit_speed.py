@@ -98,6 +98,34 @@ def test_a_machine_that_is_too_slow_for_real_time_is_told_before_hours_are_spent
         choose_speed(tmp_path, config, PROBLEMS, asked=23)
 
 
+@pytest.mark.parametrize(
+    ("tokens_a_s", "length", "factor", "says"),
+    [
+        (100.0, 400, 4.7, "÷4.7: the embedded engine, tried in vLLM's place, draws 100 tokens/s here"),
+        (10_000.0, 400, 20.0, "÷20: the embedded engine, tried in vLLM's place, draws 10000 tokens/s"),
+        (4.0, 400, 1.0, "÷1: no sample of 32 tokens ended here"),
+    ],
+)
+def test_with_vllm_the_clock_follows_from_what_the_embedded_engine_draws(
+    tokens_a_s: float, length: int, factor: float, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "model.safetensors").touch()
+    clock = [0.0]
+    config = KernelConfig(engine="vllm", policy=Policy(n=8, sampling=SamplingConfig(max_tokens=2048)))
+    small = choose_speed(tmp_path, config, PROBLEMS, asked=23)
+    assert (small.factor, "vLLM boots for a minute" in small.why) == (20.0, True)
+    monkeypatch.setattr(speed, "_SMALL", 0)
+    monkeypatch.setattr("mathlete.rehearsal.speed.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(speed, "EngineProcess", make_engine(tokens_a_s=tokens_a_s, length=length, clock=clock))
+    chosen = choose_speed(tmp_path, config, PROBLEMS, asked=23)
+    assert chosen.factor == factor
+    assert says in chosen.why
+    monkeypatch.setattr(speed, "EngineProcess", make_engine(tokens_a_s=8.0, length=2000, clock=clock))
+    monkeypatch.setattr(speed, "contention", lambda: 1.0)
+    with pytest.raises(UserError, match=r"8 tokens/s of the embedded engine, in vLLM's place\.\n"):
+        choose_speed(tmp_path, config, PROBLEMS, asked=23)
+
+
 def test_a_small_model_is_not_tried_and_one_that_does_not_load_is_left_to_the_rehearsal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,6 +139,9 @@ def test_a_small_model_is_not_tried_and_one_that_does_not_load_is_left_to_the_re
     monkeypatch.setattr(speed, "_SMALL", 0)
     monkeypatch.setattr(speed, "_try_engine", refuse)
     assert choose_speed(tmp_path, config, PROBLEMS, asked=3).why == "÷100: the engine draws nothing here (no weights)"
+    unknown = choose_speed(tmp_path, replace(config, engine="vllm"), PROBLEMS, asked=3)
+    assert unknown.factor == 1
+    assert "how fast vLLM draws here is not known, the embedded engine draws nothing (no weights), so" in unknown.why
 
 
 LATE = JournalLine(id="a", fallback=True, why="the clock: no sample was finished")

@@ -87,7 +87,7 @@ class RehearseSettings:
     """How to rehearse the build."""
 
     speed: float | None = None
-    """What every limit is divided by, 1 to 100; default: by what the engine draws on this machine."""
+    """What every limit is divided by, 1 to 100; default: by what the engine (for vLLM the embedded one) draws here."""
     clock: Literal["real", "virtual"] | None = None
     """real is --speed 1, virtual --speed 100."""
     fallbacks_max: float = 0.5

@@ -19,7 +19,7 @@ FASTEST = 100.0
 _WITH_VLLM = 20.0
 """The same where vLLM is the engine: it boots for a minute of real time, which no clock makes faster."""
 _SMALL = 64 * 2**20
-"""Bytes of weights below which a model is fast enough for that on any machine."""
+"""Bytes of weights below which a model is fast enough for either on any machine."""
 _SHORT = 32
 """Tokens of each sample with which the engine's speed is measured."""
 _PATIENCE_S = 60.0
@@ -44,6 +44,9 @@ class ClockSpeed:
 def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem], *, asked: int) -> ClockSpeed:
     """Return the fastest speed at which this machine draws a question's samples in half of its floor.
 
+    vLLM's CPU build runs in the notebook's container alone, so the embedded engine is tried in its place: vLLM drew 0.4
+    to 2.7 times as much as it (bench/RESULTS.md).
+
     Args:
         model: the model's folder.
         config: how the notebook answers.
@@ -53,36 +56,40 @@ def choose_speed(model: Path, config: KernelConfig, problems: Sequence[Problem],
     Raises:
         UserError: it does not draw them in real time either.
     """
-    if config.engine == "vllm":
-        return ClockSpeed(factor=_WITH_VLLM, why=f"÷{_WITH_VLLM:g}: vLLM's CPU build boots within a question's time")
-    clock = config.clock
+    clock, by_vllm = config.clock, config.engine == "vllm"
+    fastest = _WITH_VLLM if by_vllm else FASTEST
     size = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     if size < _SMALL:
-        return ClockSpeed(
-            factor=FASTEST, why=f"÷{FASTEST:g}: weights of {size / 2**20:.0f} MiB are drawn in time anywhere"
-        )
+        boots = ", and vLLM boots for a minute of real time" if by_vllm else ""
+        why = f"÷{fastest:g}: weights of {size / 2**20:.0f} MiB are drawn in time anywhere{boots}"
+        return ClockSpeed(factor=fastest, why=why)
+    hours = f"so a run may take its {clock.wall_s / 3600:g} hours; --stand-in pocket proves the wiring in minutes"
     try:
         tried = _try_engine(model, config, problems[0])
     except RuntimeError as error:
+        if by_vllm:
+            told = f"how fast vLLM draws here is not known, the embedded engine draws nothing ({error})"
+            return ClockSpeed(factor=1.0, why=f"÷1: {told}, {hours}")
         # The rehearsal itself shows why, in the notebook's own environment.
         return ClockSpeed(factor=FASTEST, why=f"÷{FASTEST:g}: the engine draws nothing here ({error})")
     if tried.tokens_per_s is None:
         # A machine that is busy for a minute: how fast it is at other times is not known.
-        hours = f"so a run may take its {clock.wall_s / 3600:g} hours; --stand-in pocket proves the wiring in minutes"
         why = f"÷1: no sample of {_SHORT} tokens ended here within {_PATIENCE_S:.0f} s, {hours}"
         return ClockSpeed(factor=1.0, why=why)
     if tried.question_s > clock.question_max_s:
         # It would take the hours of the real clock, to end with every question out of time.
         slowed = contention()
+        by = " of the embedded engine, in vLLM's place" if by_vllm else ""
+        drawn = f"{tried.tokens_per_s:.0f} tokens/s{by}"
         busy = f", where other work has a second of CPU take {slowed:.1f} s" if slowed >= _BUSY else ""
         idle = "rehearse when the machine is idle, or " if busy else ""
         raise UserError(
             "this machine must draw half of a question's samples in the longest time that a question may have",
-            value=f"{tried.question_s:.0f} s of {clock.question_max_s:.0f} s, {tried.tokens_per_s:.0f} tokens/s{busy}",
+            value=f"{tried.question_s:.0f} s of {clock.question_max_s:.0f} s, {drawn}{busy}",
             cure=f"{idle}prove the wiring with --stand-in pocket; --speed 1 rehearses all the same",
         )
     # Two digits: a machine's speed is not known to more.
-    factor = min(FASTEST, max(1.0, float(f"{clock.question_min_s / (_SPARE * tried.question_s):.2g}")))
+    factor = min(fastest, max(1.0, float(f"{clock.question_min_s / (_SPARE * tried.question_s):.2g}")))
     return ClockSpeed(factor=factor, why=_describe(tried, factor, config, asked=asked))
 
 
@@ -99,9 +106,10 @@ class _Tried:
 
 def _describe(tried: _Tried, factor: float, config: KernelConfig, *, asked: int) -> str:
     n, most = config.policy.n, config.policy.sampling.max_tokens
+    who = "the embedded engine, tried in vLLM's place," if config.engine == "vllm" else "the engine"
     length = f"half of {n} samples" if tried.ended else f"{n} samples of {most} tokens"
     parts = [
-        f"÷{factor:g}: the engine draws {tried.tokens_per_s:.0f} tokens/s here, {length} in {tried.question_s:.0f} s",
+        f"÷{factor:g}: {who} draws {tried.tokens_per_s:.0f} tokens/s here, {length} in {tried.question_s:.0f} s",
         f"a question has {config.clock.question_min_s / factor:.0f} s or more",
         f"all {asked} take about {asked * tried.question_s + tried.load_s:.0f} s",
     ]
