@@ -30,7 +30,7 @@ from mathlete.submission.build import Build
 from mathlete.submission.metadata import DATASET_FILE, INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, NOTEBOOK
 from mathlete.submission.refusal import Refusal
 from mathlete.submission.wheelhouse import SUMS
-from tests.conftest import CommandLine, sample
+from tests.conftest import POCKET, CommandLine, sample
 
 Json = dict[str, Any]
 RUN: Json = {
@@ -142,6 +142,10 @@ def big(build: Build) -> None:
         file.truncate(int(0.9 * 80 * 2**30))
 
 
+def lose_a_shard(build: Build) -> None:
+    shutil.copyfile(POCKET / "model.safetensors", build.model / "model-00001-of-00002.safetensors")
+
+
 WRONG: list[tuple[Callable[[Build], Iterator[Refusal]], Callable[[Build], None], str]] = [
     (checks._wheels, lambda b: weights(b, quantization_config={"quant_method": "fp8"}), "must know how to serve"),
     (checks._wheels, lambda b: weights(b, quantization_config={"quant_method": "exl2"}), "must know how to serve"),
@@ -156,6 +160,7 @@ WRONG: list[tuple[Callable[[Build], Iterator[Refusal]], Callable[[Build], None],
     (checks._wheels, lambda b: weights(b, quantization_config=INT8), "must hold what the weights need"),
     (checks._wheels, lambda b: None, "must be those of SHA256SUMS"),
     (checks._gates, lambda b: write_json(b.model / "started.json", {}), "must have passed the gates"),
+    (checks._export, lose_a_shard, "a model must have all files of its weights"),
 ]
 
 

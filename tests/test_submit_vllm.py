@@ -282,7 +282,7 @@ UNLOADABLE = [
     ({}, 40, "NvidiaL4", "40.0 GiB of weights and its cache do not fit into one GPU"),
     ({}, 40, "NvidiaH100", ""),
     ({"model_type": "gpt_oss"}, 5, "NvidiaH100", "attention with sinks"),
-    ({"model_type": "no_such"}, 5, "NvidiaH100", "must be a model folder transformers can load"),
+    ({"model_type": "no_such"}, 5, "NvidiaH100", "must know the kind of a model by itself"),
 ]
 
 

@@ -7,7 +7,7 @@ from mathlete.errors import UserError
 from mathlete.gates import REBUILD, require_passed
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel import KernelConfig
-from mathlete.models import Device, Shape
+from mathlete.models import Device, Shape, find_model
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.embedded_fit import MOST_WEIGHTS, find_unloadable
@@ -99,6 +99,8 @@ def _wheels(build: Build) -> Iterator[Refusal]:
 def _export(build: Build) -> Iterator[Refusal]:
     try:
         verify_if_made(build.model)
+        if build.mounted is None:
+            find_model(str(build.model)).require_weights()
     except UserError as error:
         yield refusal_of(error)
 
