@@ -198,10 +198,13 @@ CELLS: dict[str, Callable[[Bed], tuple[float, float]]] = {
     "export: w8a16-gptq": lambda bed: bed.export("w8a16-gptq"),
     "export: w8a16-gptq, groups of 32": lambda bed: bed.export("w8a16-gptq", group=32),
     "export: w8a8": lambda bed: bed.export("w8a8"),
+    "export: fp8": lambda bed: bed.export("fp8"),
     "export: w4a16": lambda bed: bed.export("w4a16"),
     "export: w4a16-gptq": lambda bed: bed.export("w4a16-gptq"),
     "export: w4a16-awq": lambda bed: bed.export("w4a16-awq"),
     "export: q8_0": lambda bed: bed.export("q8_0"),
+    "export: q4_0": lambda bed: bed.export("q4_0"),
+    "export: f16": lambda bed: bed.export("f16"),
 }
 
 

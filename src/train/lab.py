@@ -1,4 +1,4 @@
-"""`python -m train quantize-lab`: what every quantisation scheme of 8 and 4 bits costs one model."""
+"""`python -m train quantize-lab`: what every quantisation scheme of 8 and 4 bits, and every export, costs one model."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from mathlete.command import Command, console
-from mathlete.errors import UserError, require
+from mathlete.errors import require
 from mathlete.mistakes import require_address_space
 
 
@@ -22,7 +22,7 @@ class LabSettings:
     rows: int = 48
     """Number of those problems."""
     only: str = ""
-    """Measure only schemes whose name contains this: int4/, /group/, /mse, nf4."""
+    """Measure only schemes whose name contains this: int4/, /group/, /mse, fp8, nf4, export/, w8a16."""
     parts: bool = False
     """Measure instead what each part of the model costs in 8 bits: layers, activations, embeddings and output layer."""
     seed: int = 1
@@ -36,13 +36,13 @@ class LabSettings:
 
 
 def quantize_lab(settings: LabSettings) -> dict[str, object]:
-    """Measure the schemes, or reads what was measured before; return the figures."""
+    """Measure the schemes, or read what was measured before; return the figures."""
     from mathlete.command import progress
     from mathlete.export.lab import (
         LabFigures,
         build_lab_table,
-        list_part_schemes,
-        list_schemes,
+        find_lacking,
+        find_schemes,
         measure_schemes,
         write_lab,
     )
@@ -50,10 +50,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
     from mathlete.runs import Leftovers, run_step
 
     require_address_space()
-    every = list_part_schemes() if settings.parts else list_schemes()
-    chosen = [scheme for scheme in every if settings.only in scheme.name]
-    if not chosen:
-        raise UserError("--only must be part of a scheme's name", value=repr(settings.only), cure="try int4/ or nf4")
+    chosen = find_schemes(settings.only, parts=settings.parts)
     require(("rows", settings.rows, settings.rows >= 1, "at least 1"), cure="leave it out")
     source, out = find_model(settings.model).pin()[0], console(json=settings.json)
 
@@ -66,12 +63,16 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
                 rows=settings.source,
                 count=settings.rows,
                 seed=settings.seed,
+                scratch=folder / ".exports",
                 on_scheme=lambda name: bar.update(task, advance=1, description=name),
+                watch=lambda words: bar.update(task, description=words),
             )
         write_lab(folder, figures)
         return figures.summary
 
     measured = {key: value for key, value in asdict(settings).items() if key not in ("run", "overwrite", "json")}
+    if lacking := find_lacking(chosen, source):  # another lab once the packages are there
+        measured["not_run"] = sorted(lacking)
     folder = settings.run or Path("runs") / f"lab-{Path(source.name).name}"
     inputs = {"model": source.folder} if source.folder else {}
     step = run_step(
@@ -80,6 +81,7 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
         inputs=inputs,
         settings=measured,
         build=build,
+        step_version=2,
         leftovers=Leftovers(overwrite=settings.overwrite, writes=("lab.json", "lab.csv", "lab.png")),
     )
     figures = LabFigures.read(folder)
@@ -91,8 +93,9 @@ def quantize_lab(settings: LabSettings) -> dict[str, object]:
 LAB_COMMAND = Command(
     settings=LabSettings,
     run=quantize_lab,
-    help="Measures int8, int4 and NF4 on one model: weight error, KL, size; a table and two plots.\n\n"
+    help="Measures int8, int4, fp8, NF4 and each export on one model: weight error, KL, size; a table, two plots.\n\n"
     "Examples:\n\npython -m train quantize-lab pocket\n\n"
     "python -m train quantize-lab runs/train/merged --source traces.jsonl --only int8/ --json\n\n"
+    "python -m train quantize-lab pocket --only export/\n\n"
     "python -m train quantize-lab runs/train/merged --source traces.jsonl --parts",
 )

@@ -1,7 +1,7 @@
 """What the schemes cost a model: the records of `lab.json`."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,8 @@ class SchemeCost:
     scheme: str
     bits: float
     """A weight, scales and zero points among them."""
-    error: float
-    """Frobenius norm of what is lost over that of the weights."""
+    error: float | None
+    """Frobenius norm of what is lost over that of the weights; None: AWQ's, which moves factors between layers."""
     kl: float
     """KL(original || quantised), nats a token."""
     top1: float
@@ -39,6 +39,8 @@ class LabFigures:
     weights: int
     """Of those layers."""
     schemes: tuple[SchemeCost, ...]
+    not_run: Mapping[str, str] = field(default_factory=dict)
+    """{scheme: why it was not measured, and the cure}."""
 
     @property
     def summary(self) -> dict[str, object]:
@@ -47,7 +49,8 @@ class LabFigures:
 
     def to_json(self) -> dict[str, object]:
         """Return the content of `lab.json`."""
-        return {"model": self.model, **self.summary, "schemes": [asdict(scheme) for scheme in self.schemes]}
+        schemes = [asdict(scheme) for scheme in self.schemes]
+        return {"model": self.model, **self.summary, "schemes": schemes, "not_run": dict(self.not_run)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "LabFigures":

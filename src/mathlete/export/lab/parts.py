@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from mathlete.export.lab.quantizers import Part, Scheme, requantize
+from mathlete.export.lab.quantizers import Part, Scheme, requantize, round_to_fp8
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,13 +61,13 @@ def round_tables(model: "Module", scheme: Scheme) -> Iterator[None]:
 
 
 @contextmanager
-def round_inputs(layers: "Mapping[str, Linear]", part: Part | None) -> Iterator[None]:
-    """Round what goes into the layers to 8 bits a token while it lasts, as W8A8 does, where the part says so."""
-    kept = (part or "").partition(" but ")[2]
+def round_inputs(layers: "Mapping[str, Linear]", scheme: Scheme) -> Iterator[None]:
+    """Round what goes into the layers to 8 bits a token while it lasts, as W8A8 and fp8 do, where the part says so."""
+    part = scheme.part or ""
+    kept = part.partition(" but ")[2]
+    round_input = _round_to_fp8 if scheme.kind == "fp8" else _round_input
     names = [name for name in layers if not (kept and re.search(_LAYERS[kept], name))]
-    hooks = [
-        layers[name].register_forward_pre_hook(_round_input) for name in names if (part or "").startswith("and act")
-    ]
+    hooks = [layers[name].register_forward_pre_hook(round_input) for name in names if part.startswith("and act")]
     try:
         yield
     finally:
@@ -79,3 +79,8 @@ def _round_input(_: object, given: "tuple[Tensor, ...]") -> "tuple[Tensor, ...]"
     first, *rest = given
     scale = (first.abs().amax(-1, keepdim=True) / 127.5).clamp(min=1e-8)
     return (first / scale).round().clamp(-128, 127) * scale, *rest
+
+
+def _round_to_fp8(_: object, given: "tuple[Tensor, ...]") -> "tuple[Tensor, ...]":
+    first, *rest = given
+    return round_to_fp8(first), *rest

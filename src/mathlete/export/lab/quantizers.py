@@ -1,7 +1,8 @@
 """Quantisation schemes of 8 and 4 bits, each applied to a weight matrix and undone: formulas in docs/quantization.md.
 
 Integers by absmax (symmetric) or affine, with one scale for the tensor, a row, or a group of a row. The range that a
-scale covers is chosen by min-max, a percentile, the squared error, or the entropy. NF4 is bitsandbytes' own.
+scale covers is chosen by min-max, a percentile, the squared error, or the entropy. fp8 is by absmax alone, as its
+export writes it. NF4 is bitsandbytes' own.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 if TYPE_CHECKING:
     from torch import Tensor
 
-Kind = Literal["symmetric", "affine", "nf4", "nf4-double"]
+Kind = Literal["symmetric", "affine", "fp8", "nf4", "nf4-double"]
 Per = Literal["tensor", "channel", "group", "block"]
 Calibration = Literal["minmax", "percentile", "mse", "entropy"]
 Part = Literal[
@@ -52,10 +53,11 @@ class Scheme:
 
     @property
     def name(self) -> str:
-        """The scheme in the lab's table: int4/affine/group/mse, nf4, or int8/symmetric/channel/minmax but down."""
+        """The scheme in the lab's table: int4/affine/group/mse, fp8/channel, int8/symmetric/channel/minmax but down."""
         if self.kind.startswith("nf4"):
             return self.kind
-        name = f"int{self.bits}/{self.kind}/{self.per}/{self.calibration}"
+        how = f"int{self.bits}/{self.kind}/{self.per}/{self.calibration}"
+        name = f"fp8/{self.per}" if self.kind == "fp8" else how
         return name if self.part is None else f"{name} {self.part}"
 
     def bits_a_weight(self, rows: int, columns: int) -> float:
@@ -69,21 +71,28 @@ class Scheme:
 
 
 def list_schemes() -> Iterator[Scheme]:
-    """Yield all schemes, the integers' first."""
+    """Yield all schemes of weights alone, the integers' first."""
     for bits, kind, per, calibration in product(
         (8, 4), ("symmetric", "affine"), ("tensor", "channel", "group"), get_args(Calibration)
     ):
         yield Scheme(kind=kind, bits=bits, per=per, calibration=calibration)  # type: ignore[arg-type]
+    for slices in ("tensor", "channel", "group"):
+        yield Scheme(kind="fp8", bits=8, per=slices)
     yield Scheme(kind="nf4", bits=4)
     yield Scheme(kind="nf4-double", bits=4)
 
 
 def list_part_schemes() -> Iterator[Scheme]:
-    """Yield 8 bits by row and by group, of all layers, and by row with one part after the other rounded or left."""
+    """Yield 8 bits by row and by group, of all layers, and by row with one part after the other rounded or left.
+
+    fp8 is by row alone, of weights and with activations.
+    """
     for per in ("channel", "group"):
         yield Scheme(kind="symmetric", bits=8, per=per)
     for part in get_args(Part):
         yield Scheme(kind="symmetric", bits=8, per="channel", part=part)
+    yield Scheme(kind="fp8", bits=8, per="channel")
+    yield Scheme(kind="fp8", bits=8, per="channel", part="and activations")
 
 
 def requantize(weight: "Tensor", scheme: Scheme) -> "Tensor":
@@ -92,8 +101,19 @@ def requantize(weight: "Tensor", scheme: Scheme) -> "Tensor":
         return _nf4(weight, double=scheme.kind == "nf4-double")
     rows, columns = weight.shape
     slices = weight.float().reshape(-1, _slice_size(scheme.per, rows, columns))
+    if scheme.kind == "fp8":
+        return round_to_fp8(slices).reshape(rows, columns)
     low, high = _ranges(slices, scheme)
     return _round_to_levels(slices, low, high, bits=scheme.bits).reshape(rows, columns)
+
+
+def round_to_fp8(slices: "Tensor") -> "Tensor":
+    """Round each slice, (…, size), to the numbers of float8_e4m3fn, 448 being its largest, as the fp8 export does."""
+    import torch
+
+    scale = (slices.abs().amax(-1, keepdim=True) / torch.finfo(torch.float8_e4m3fn).max).clamp(min=1e-8)
+    rounded: Tensor = (slices / scale).to(torch.float8_e4m3fn).float() * scale
+    return rounded
 
 
 def _slice_size(per: Per, rows: int, columns: int) -> int:

@@ -40,12 +40,13 @@ def _draw(costs: Sequence[SchemeCost], file: Path) -> None:
         ("kl", "KL, nats a token"),
     )
     for axes, (key, title) in zip(figure.subplots(1, 2), panels, strict=True):
-        for per, mark in (("tensor", "o"), ("channel", "s"), ("group", "^"), ("nf4", "*")):
-            some = [cost for cost in costs if f"/{per}/" in cost.scheme or cost.scheme.startswith(per)]
+        for per, mark in (("tensor", "o"), ("channel", "s"), ("group", "^"), ("nf4", "*"), ("export", "x")):
+            named = [cost for cost in costs if f"/{per}" in cost.scheme or cost.scheme.startswith(per)]
+            some = [cost for cost in named if getattr(cost, key) is not None]
             sizes = [cost.bits for cost in some]
             # A logarithmic axis can't show 0.
             heights = [max(getattr(cost, key), 1e-12) for cost in some]
-            axes.plot(sizes, heights, mark, label=f"per {per}" if per != "nf4" else per)
+            axes.plot(sizes, heights, mark, label=per if per in ("nf4", "export") else f"per {per}")
         axes.set(xlabel="bits a weight", ylabel=title, yscale="log")
         axes.grid(alpha=0.3)
         axes.legend()
@@ -53,12 +54,15 @@ def _draw(costs: Sequence[SchemeCost], file: Path) -> None:
 
 
 def build_lab_table(figures: LabFigures) -> "Table":
-    """Return the figures as a table, 8 bits before 4, least KL first."""
+    """Return the figures as a table, 8 bits before 4, least KL first; what was not run stands last, with its cure."""
     from mathlete.tables import FittingTable
 
     title = f"{figures.model}: {figures.layers} layers, KL over {figures.tokens} tokens"
-    table = FittingTable(title, columns=_COLUMNS, left=("scheme",))
+    why = "\n".join(f"{scheme}: {reason}" for scheme, reason in figures.not_run.items())
+    table = FittingTable(title, columns=_COLUMNS, left=("scheme",), caption=why or None)
     for cost in sorted(figures.schemes, key=lambda cost: (-round(cost.bits), cost.kl)):
-        table.add_row(cost.scheme, f"{cost.bits:.2f}", f"{cost.error:.2e}", f"{cost.kl:.2e}",
-                      f"{cost.top1:.1%}", f"{cost.mib:.2f}")  # fmt: skip
+        error = "" if cost.error is None else f"{cost.error:.2e}"
+        table.add_row(cost.scheme, f"{cost.bits:.2f}", error, f"{cost.kl:.2e}", f"{cost.top1:.1%}", f"{cost.mib:.2f}")
+    for scheme in figures.not_run:
+        table.add_row(scheme, "not run", *[""] * (len(_COLUMNS) - 2))
     return table
