@@ -42,10 +42,9 @@ def _draw(costs: Sequence[SchemeCost], file: Path) -> None:
     for axes, (key, title) in zip(figure.subplots(1, 2), panels, strict=True):
         for per, mark in (("tensor", "o"), ("channel", "s"), ("group", "^"), ("nf4", "*"), ("export", "x")):
             named = [cost for cost in costs if f"/{per}" in cost.scheme or cost.scheme.startswith(per)]
-            some = [cost for cost in named if getattr(cost, key) is not None]
-            sizes = [cost.bits for cost in some]
-            # A logarithmic axis can't show 0.
-            heights = [max(getattr(cost, key), 1e-12) for cost in some]
+            # A logarithmic axis can't show 0, and some have no error.
+            some = [cost for cost in named if getattr(cost, key)]
+            sizes, heights = [cost.bits for cost in some], [getattr(cost, key) for cost in some]
             axes.plot(sizes, heights, mark, label=per if per in ("nf4", "export") else f"per {per}")
         axes.set(xlabel="bits a weight", ylabel=title, yscale="log")
         axes.grid(alpha=0.3)
