@@ -47,7 +47,7 @@ print(json.dumps(said))
 CLASSES = """
 import importlib, json
 from vllm.model_executor.models import registry
-from vllm.model_executor.models.interfaces import supports_lora, supports_pp
+from vllm.model_executor.models.interfaces import supports_lora, supports_multimodal, supports_pp
 said = {}
 for name, (module, word) in {**registry._TEXT_GENERATION_MODELS, **registry._MULTIMODAL_MODELS}.items():
     try:
@@ -55,7 +55,7 @@ for name, (module, word) in {**registry._TEXT_GENERATION_MODELS, **registry._MUL
     except ImportError:
         continue
     adapted = [bool(supports_lora(kind)), bool(getattr(kind, "embedding_modules", None))]
-    said[name] = [*adapted, bool(supports_pp(kind))]
+    said[name] = [*adapted, bool(supports_pp(kind)), bool(supports_multimodal(kind))]
 print(json.dumps(said))
 """
 VALUES = """
@@ -180,6 +180,7 @@ def test_the_facts_of_vllms_classes_are_its_own() -> None:
     assert {name for name in said if said[name][0]} == {*facts.adapted} & said.keys()
     assert {name for name in said if all(said[name][:2])} == {*facts.adapted_tables} & said.keys()
     served = {*facts.architectures} & said.keys()
+    assert {name for name in served if said[name][3]} == {*facts.multimodal} & said.keys()
     assert {name for name in served if not said[name][2]} == {*facts.undivided} & said.keys()
 
 

@@ -10,7 +10,7 @@ from mathlete.engines import EngineSettings
 from mathlete.errors import UserError
 from mathlete.models import find_model
 from mathlete.sampling.served import RaySettings, ServerSettings
-from mathlete.sampling.served.vllm_engine import VllmSampler, _name_cure
+from mathlete.sampling.served.vllm_engine import VllmSampler, _engine_args, _name_cure
 from mathlete.sampling.served.vllm_settings import VllmSettings
 from tests import vllm_like
 from tests.test_sampling_vllm_border import CONFIG, PROBLEM, PROMPTS, SAID, TOKENS, reply
@@ -25,6 +25,8 @@ def test_settings_become_the_arguments_of_vllm() -> None:
     assert arguments["attention_config"] == {"backend": "TRITON_ATTN"}
     assert (arguments["enforce_eager"], arguments["enable_prefix_caching"], arguments["swap"]) == (True, False, [1])
     assert arguments["kv_cache_memory_bytes"] is None
+    # vLLM keeps prefixes by itself, but for kinds of model that it does so for at a price.
+    assert VllmSettings().to_arguments(**own)["enable_prefix_caching"] is None
     assert arguments["stream_interval"] == 16
     for cap, told in ((None, 16), (160, 8), (20, 1)):
         assert VllmSettings().to_arguments(**{**own, "max_tokens": cap})["stream_interval"] == told
@@ -98,14 +100,47 @@ def test_what_stands_for_vllm_has_its_names_and_fields() -> None:
         ("No available memory for the cache blocks.", {"extra": {"a": "1"}}, "--vllm.max-model-len 16384"),
         ("The max seq len (40960) is larger than", {}, "--vllm.max-model-len 16384"),
         (
-            "num_speculative_tokens must be provided",
-            {"extra": {"a": "1"}, "kv_gib": 1.0},
-            "give --vllm.kv-gib --vllm.e",
+            "num_speculative_tokens must be provided with ngram_gpu",
+            {"extra": {"block_size": "32", "speculative_config": '{"method": "ngram_gpu"}'}, "kv_gib": 1.0},
+            "see what it said above",
         ),
+        ("Block size 24 is not supported", {"extra": {"block_size": "24"}, "eager": True}, "give --vllm.extra block_s"),
+        ("FLASHMLA is not valid", {"attention_backend": "FLASHMLA", "kv_gib": 1.0}, "give --vllm.attention-backend ot"),
+        (
+            "max_num_seqs is too large",
+            {"at_once": 9, "kv_gib": 1.0},
+            "above; give --vllm.at-once otherwise, or leave it",
+        ),
+        ("unknown quantization fp9", {"extra": {"quantization": "fp9"}}, "give --vllm.extra quantization otherwise"),
+        # What was given and is not in its words is not to blame.
+        ("'NoneType' object has no attribute 'boi_token_id'", {"eager": True, "kv_gib": 1.0}, "said above"),
         ("no such kernel", {}, "see what it said above"),
     ],
 )
 def test_a_vllm_that_does_not_come_up_has_the_cure_of_its_cause(said: str, settings: dict[str, Any], cure: str) -> None:
     told = _name_cure(said, VllmSettings(**settings))
     assert cure in told
+    assert told.endswith(cure) or not cure.endswith("above")
     assert ("memory" in told) == ("16384" in cure)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked"),
+    [
+        ({"architectures": ["Qwen2ForCausalLM"]}, False),
+        ({}, False),
+        ({"architectures": ["Gemma3ForConditionalGeneration"], "vision_config": {}}, True),
+        ({"architectures": ["FuyuForCausalLM"]}, True),
+        ({"architectures": ["LaterForConditionalGeneration"], "vision_config": {"depth": 4}}, True),
+        ({"architectures": ["LaterForConditionalGeneration"], "audio_config": {"depth": 4}}, True),
+    ],
+)
+def test_a_model_that_sees_or_hears_is_asked_for_text_alone_and_a_plain_one_for_nothing(
+    own: dict[str, object], asked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vllm_like.stand_in(monkeypatch)
+    source = find_model("pocket")
+    monkeypatch.setattr(type(source), "read_config", lambda _: own)
+    arguments = _engine_args(VllmSettings(), source, max_tokens=64)
+    assert arguments.get("language_model_only", "not named") == (True if asked else "not named")
+    assert arguments["skip_tokenizer_init"] is True

@@ -144,6 +144,7 @@ class AsyncEngineArgs:
     generation_config: str = "auto"
     disable_log_stats: bool = False
     use_tqdm_on_load: bool = True
+    language_model_only: bool = False
     max_model_len: int | None = None
     max_num_seqs: int | None = None
     tensor_parallel_size: int = 1

@@ -105,8 +105,12 @@ class VllmFacts:
     """Kinds of model, by `model_type`, that it refuses in float16, which GPUs before 8.0 need."""
     architectures: Collection[str]
     """Kinds of model that it serves, by the word in their config.json."""
+    multimodal: Collection[str]
+    """Those of them that also see or hear."""
+    not_as_text: Collection[str]
+    """Those of these that it does not boot without what they see or hear with."""
     undivided: Collection[str]
-    """Those of them whose layers it does not cut into parts for several GPUs, one after the other."""
+    """Those of them all whose layers it does not cut into parts for several GPUs, one after the other."""
     adapted: Collection[str]
     """Those of them that it serves with a LoRA, of their linear layers."""
     adapted_tables: Collection[str]

@@ -57,6 +57,7 @@ CONFIG = replace(CONFIG, vllm=replace(
     CONFIG.vllm, tensor_parallel=1, kv_gib=1.0, kv_dtype="auto", eager=True, attention_backend="auto", extra={}
 ))
 """
+_NOT_ON_CPU = ("tensor_parallel", "gpu_memory_utilization", "kv_gib", "kv_dtype", "attention_backend", "extra")
 _OTHER_VLLM = """\
 # Put in by the rehearsal alone: vLLM's CPU build stands in for its CUDA build.
 BUILT = {{**BUILT, "vllm": {vllm!r}}}
@@ -224,8 +225,8 @@ def make_draft(
         text = with_cell(text, source=own, before="find") if "BUILT" in text else text
     if served is not None:
         # Its lock is another one than the build's, which the notebook compares with what is mounted.
-        own = _OTHER_VLLM.format(vllm=sha256_file(served / VLLM_LOCK))
-        changes.append(f"one more cell: {own}")
+        own, idle = _OTHER_VLLM.format(vllm=sha256_file(served / VLLM_LOCK)), build.config.vllm.list_flags(_NOT_ON_CPU)
+        changes += [f"one more cell: {own}", *([f"not rehearsed, for want of a GPU: {' '.join(idle)}"] if idle else [])]
         text = with_cell(text, source=own, before="find") if "BUILT" in text else text
     return Draft(
         text=text,

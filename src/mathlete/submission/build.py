@@ -349,7 +349,7 @@ def build_submission(
     carried = find_vocabularies(model, vocabularies)
     build_wheelhouse(
         wheels,
-        (*list_needed(model, engine=config.engine), *requirements),
+        (*list_needed(model, engine=config.engine, vllm=config.vllm), *requirements),
         find_links=find_links,
         vocabularies=carried,
         overwrite=overwrite,

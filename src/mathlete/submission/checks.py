@@ -86,7 +86,7 @@ def _wheels(build: Build) -> Iterator[Refusal]:
         yield refusal_of(error)
     have = {canonicalize_name(path.name.split("-")[0]) for path in build.wheels.glob("*.whl")} | {*image_packages()}
     try:
-        needed = list_needed(build.model, engine=build.config.engine)
+        needed = list_needed(build.model, engine=build.config.engine, vllm=build.config.vllm)
     except UserError as error:
         yield refusal_of(error)
         return

@@ -41,7 +41,7 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
     Raises:
         UserError: vLLM is asked for and cannot serve that model there.
     """
-    idle = [f"--vllm.{name.replace('_', '-')}" for name in config.vllm.list_changed()]
+    idle = config.vllm.list_flags()
     unused = f"; {' '.join(idle)} not used" if idle else ""
     if word == "embedded":
         return EngineChoice(engine="transformers", reason=f"asked for{unused}")
@@ -67,6 +67,9 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
     kind = str(kinds[0]) if isinstance(kinds, list) and kinds else "none"
     if kind not in facts.architectures:
         return UserError(f"vLLM {facts.version} must know the kind of model", value=kind, cure=embedded)
+    if kind in facts.not_as_text:
+        rule = f"vLLM {facts.version} must serve a model that sees or hears as text alone"
+        return UserError(rule, value=f"{kind}, which it does not boot so", cure=embedded)
     stored = name_storage(model)
     served = [one for one in formats_of(model) if getattr(one, "engine", "vllm") == "vllm"]
     if not any(one.fits(gpu.capability) for one in served):

@@ -40,6 +40,7 @@ def find_wrong_setting(
         find_wrong_extra(config, model=model),
         _check_quantization(config.vllm, gpu=gpu, model=model),
         _check_shares(config.vllm, gpus=gpus, heads=shares),
+        _check_memory(config.vllm, gpu=gpu),
         find_wrong_scheme(
             gpu=gpu,
             shared=config.vllm.choose_parallel(gpus=gpus, heads=shares),
@@ -105,6 +106,14 @@ def _check_shares(vllm: VllmSettings, *, gpus: int, heads: int | None) -> Iterat
         rule = "--vllm.extra must ask for the machine's GPUs, or for fewer"
         value = f"pipeline_parallel_size {stages} and data_parallel_size {replicas}, each with {shared}, of {gpus}"
         yield UserError(rule, value=value, cure=f"{_LEAVE_OUT}, or give a smaller --vllm.tensor-parallel")
+
+
+def _check_memory(vllm: VllmSettings, *, gpu: Device) -> Iterator[UserError]:
+    """Yield why vLLM would not find as much memory free as it is told to take (`request_memory` of worker/utils.py)."""
+    if vllm.gpu_memory_utilization > (most := 1 - gpu.context_bytes / gpu.memory):
+        rule = f"--vllm.gpu-memory-utilization must leave CUDA its own {gpu.context_bytes / 2**30:g} GiB of each GPU"
+        value = f"{vllm.gpu_memory_utilization:g} of {gpu.memory_gib:.1f} GiB"
+        yield UserError(rule, value=value, cure=f"give {math.floor(100 * most) / 100:g} at most")
 
 
 def _check_type(gpu: Device, *, model: Mapping[str, object]) -> Iterator[UserError]:

@@ -8,6 +8,7 @@ from mathlete.errors import UserError
 from mathlete.export.formats import EXPORT_FORMATS, MOUNTED_FORMATS, StoredFormat, find_formats, read_storage
 from mathlete.models import Device, Shape
 from mathlete.runs import read_record
+from mathlete.sampling.served import VllmSettings
 
 _EXPORT = "export the model that they were made of as"
 """Weights of few bits may be a stranger's: nothing here makes others of them."""
@@ -46,8 +47,13 @@ def _name_compressed(config: dict[str, Any]) -> str:
     return "compressed-tensors"
 
 
-def list_needed(model: Path, *, engine: str = "transformers") -> tuple[str, ...]:
-    """Return the requirements beyond Kaggle's image of a model's weights.
+def list_needed(model: Path, *, engine: str = "transformers", vllm: VllmSettings | None = None) -> tuple[str, ...]:
+    """Return the requirements beyond Kaggle's image of a model's weights, as they are stored and as they are held.
+
+    Args:
+        model: the folder.
+        engine: what serves it.
+        vllm: its settings, where it is vLLM; None: the defaults.
 
     Raises:
         UserError: nothing is known by which the engine serves weights that are stored so.
@@ -61,7 +67,10 @@ def list_needed(model: Path, *, engine: str = "transformers") -> tuple[str, ...]
             cure=f"{_EXPORT} one of {', '.join(list_storage())}, {_MOUNT}"
             + (", or build with --engine vllm" if formats_of(model) else ""),
         )
-    return tuple(dict.fromkeys(wheel for one in formats for wheel in one.wheels))
+    held = vllm.read_extra().get("quantization") if vllm and engine == "vllm" else None
+    # Its lock holds what its other ways need.
+    made = find_formats("nf4") if held == "bitsandbytes" else ()
+    return tuple(dict.fromkeys(wheel for one in (*formats, *made) for wheel in one.wheels))
 
 
 def tell_other_weights(gpu: Device, *, model: Mapping[str, object]) -> str:

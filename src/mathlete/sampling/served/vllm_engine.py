@@ -342,7 +342,7 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens
 
 def _name_cure(said: str, settings: VllmSettings) -> str:
     """Return what may help where vLLM did not come up and said so."""
-    if "quantization" in said:
+    if "quantization" in said and "quantization" not in settings.extra:
         return "name a folder in a format this vLLM knows, such as the merged 16-bit one; docs/solving.md tells more"
     # Its core is a process of its own, whose error is printed and not handed on.
     if re.search(r"[Ee]ngine core|[Mm]emory|KV cache|seq(uence)? len", said):
@@ -350,14 +350,14 @@ def _name_cure(said: str, settings: VllmSettings) -> str:
             "see what it said above; where memory is short: --vllm.max-model-len 16384, "
             "--vllm.gpu-memory-utilization 0.95, or --vllm.tensor-parallel 2 on two GPUs"
         )
-    given = " ".join(f"--vllm.{name.replace('_', '-')}" for name in settings.list_changed())
+    given = " ".join(settings.list_named(said))
     return f"see what it said above; give {given} otherwise, or leave it out" if given else "see what it said above"
 
 
 def _engine_args(settings: VllmSettings, source: ModelSource, *, max_tokens: int | None) -> dict[str, object]:
     import torch
 
-    gpus, heads = torch.cuda.device_count(), VllmShape.of(source.read_config()).shares
+    gpus, shape = torch.cuda.device_count(), VllmShape.of(source.read_config())
     return {
         "model": source.location,
         "revision": source.revision,
@@ -369,7 +369,9 @@ def _engine_args(settings: VllmSettings, source: ModelSource, *, max_tokens: int
         "generation_config": "vllm",
         "disable_log_stats": True,
         "use_tqdm_on_load": False,
-        **settings.to_arguments(gpus=gpus, heads=heads, context=source.context_tokens(), max_tokens=max_tokens),
+        # Otherwise it would build what turns pictures and sounds into tokens, and that needs the tokenizer.
+        **({"language_model_only": True} if shape.multimodal else {}),
+        **settings.to_arguments(gpus=gpus, heads=shape.shares, context=source.context_tokens(), max_tokens=max_tokens),
     }
 
 

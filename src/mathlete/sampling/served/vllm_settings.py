@@ -6,20 +6,25 @@
 (4, 40960, 'fp8', 32)
 """
 
+import re
+from collections.abc import Container
 from dataclasses import dataclass, field
 
 from mathlete.errors import UserError, parse_word, require
 
-KV_DTYPES = ("auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2")
-"""Types of keys and values in the cache, by vLLM's names; auto: the model's own."""
+KV_DTYPES = ("auto", "fp8", "fp8_e4m3", "fp8_e5m2")
+"""Types of keys and values in the cache, by vLLM's names; auto: the model's own. Its kernels declare float16 and
+bfloat16 too, and then end the first step (0.19.1, triton_reshape_and_cache_flash; its pull request 38922)."""
 PROMPT_ROOM = 8192
 """Tokens of a context beyond the cap on a completion: for the prompt, and what programs print."""
+_KV_RULE = f"one of {', '.join(KV_DTYPES)}, of which auto is the model's own"
 _CPU_KV_GIB = 2.0
 _MOST_GIB = 2**20
 """Beyond any machine."""
 _TOLD, _AT_ONCE = 20, 16
 """A sample's tokens are told in so many parts, and no more than so many at once: each part wakes this process once, and
 what comes behind a box that has closed is drawn in vain."""
+_LEAST_WORD = 3
 _MOST_ROWS = 2**16
 """vLLM makes tables for so many when it boots."""
 _NAMED = {
@@ -37,7 +42,7 @@ _NAMED = {
 """Arguments of vLLM that have a flag of their own: {argument: flag}."""
 _SET_HERE = (
     *("model", "revision", "tokenizer", "dtype", "skip_tokenizer_init", "generation_config", "disable_log_stats"),
-    "logprobs_mode",
+    *("language_model_only", "logprobs_mode"),
 )
 """Arguments that the sampler itself relies on. A sample's log-probabilities are those of the model, before temperature
 and nucleus: votes, and the look at logits that are no numbers, read them as such."""
@@ -54,13 +59,13 @@ class VllmSettings:
     kv_gib: float | None = None
     """Memory of the KV cache, GiB; default: what the share above leaves, on a CPU 2."""
     kv_dtype: str = "auto"
-    """Type of keys and values: auto (the model's), bfloat16, float16, fp8, fp8_e4m3 or fp8_e5m2."""
+    """Type of keys and values: auto (the model's), fp8, fp8_e4m3 or fp8_e5m2."""
     max_model_len: int | None = None
     """Tokens of prompt and completion together; default: the cap on a completion and 8192, at most the model's own."""
     at_once: int = 256
     """Samples decoded together at most."""
     prefix_caching: bool = True
-    """Read a prompt once for all its samples."""
+    """Read a prompt once for all its samples; not of models with linear attention, where vLLM does not by itself."""
     eager: bool = False
     """Without compiling and CUDA graphs: starts minutes sooner, decodes slower."""
     attention_backend: str = "auto"
@@ -78,6 +83,31 @@ class VllmSettings:
         """
         usual = vars(VllmSettings())
         return [name for name, value in vars(self).items() if value != usual[name]]
+
+    def list_flags(self, among: Container[str] | None = None) -> list[str]:
+        """Return the flags of the settings that are not the defaults, of those that are named or of all.
+
+        >>> VllmSettings(kv_gib=4.0, extra={"block_size": "32"}).list_flags()
+        ['--vllm.kv-gib', '--vllm.extra']
+        """
+        names = (name for name in self.list_changed() if among is None or name in among)
+        return [f"--vllm.{name.replace('_', '-')}" for name in names]
+
+    def list_named(self, said: str) -> list[str]:
+        """Return the flags that a message of vLLM's is about: of what was set, and is in it by name or by word.
+
+        >>> settings = VllmSettings(eager=True, attention_backend="FLASHMLA", extra={"block_size": "24"})
+        >>> settings.list_named("FLASHMLA takes no block size of 24")
+        ['--vllm.attention-backend', '--vllm.extra block_size']
+        """
+        told = re.sub(r"[\s-]", "_", said.lower())
+        extra = [(f"--vllm.extra {name}", (name, word)) for name, word in self.extra.items()]
+        own = [
+            (flag, (name, *(word for word, flag in _NAMED.items() if flag == name.replace("_", "-")), vars(self)[name]))
+            for name, flag in zip(self.list_changed(), self.list_flags(), strict=True)
+            if name != "extra"
+        ]
+        return [flag for flag, words in (*own, *extra) if any(_is_in(word, told) for word in words)]
 
     def read_extra(self) -> dict[str, object]:
         """Return the values that the words of `extra` stand for: JSON where they are any, else text.
@@ -108,7 +138,7 @@ class VllmSettings:
                 self.kv_gib is None or 0 < self.kv_gib <= _MOST_GIB,
                 f"above 0, at most {_MOST_GIB}",
             ),
-            ("kv-dtype", self.kv_dtype, self.kv_dtype in KV_DTYPES, f"one of {', '.join(KV_DTYPES)}"),
+            ("kv-dtype", self.kv_dtype, self.kv_dtype in KV_DTYPES, _KV_RULE),
             ("max-model-len", context, context is None or context >= 2, "at least 2"),
             ("at-once", self.at_once, 1 <= self.at_once <= _MOST_ROWS, f"1 to {_MOST_ROWS}"),
             ("attention-backend", self.attention_backend, self.attention_backend.isidentifier(), "a name"),
@@ -179,8 +209,15 @@ class VllmSettings:
             "kv_cache_memory_bytes": None if kv_gib is None else int(kv_gib * 2**30),
             "kv_cache_dtype": self.kv_dtype,
             "enforce_eager": self.eager,
-            "enable_prefix_caching": self.prefix_caching,
+            # None: as vLLM does for the kind of model. Of linear attention it keeps no prefixes, unless it is asked to:
+            # then prompts must be read in parts.
+            "enable_prefix_caching": None if self.prefix_caching else False,
             "stream_interval": _AT_ONCE if max_tokens is None else max(1, min(_AT_ONCE, max_tokens // _TOLD)),
             **kernels,
             **self.read_extra(),
         }
+
+
+def _is_in(word: object, told: str) -> bool:
+    """Return whether a message has a word; numbers and shorter words are in too many."""
+    return isinstance(word, str) and len(word) >= _LEAST_WORD and word.lower() in told

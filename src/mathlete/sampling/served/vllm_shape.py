@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, Self
 
+from mathlete.kaggle_image import vllm_facts
 from mathlete.models import Shape
 
 _OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list", "block_configs")
@@ -31,6 +32,8 @@ _OLDER = {
 and what vLLM itself looks for."""
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 """What vLLM takes a mixture of experts by (`get_num_experts`)."""
+_SENSES = ("vision_config", "audio_config")
+"""Parts of a config.json that describe what a model sees or hears with."""
 _MOST_GPUS = 1024
 """Beyond any machine."""
 
@@ -53,6 +56,8 @@ class VllmShape:
     """Numbers of a head."""
     experts: bool
     """Whether its layers have experts."""
+    multimodal: bool
+    """Whether it also sees or hears."""
     attention: Literal["plain", "low rank", "sparse"]
     """What its attention kernels must do; sparse is of low rank too."""
 
@@ -80,6 +85,7 @@ class VllmShape:
             keys=numbers.get("num_key_value_heads", heads),
             width=numbers.get("head_dim", numbers.get("hidden_size", 0) // max(1, heads)),
             experts=any(text.get(name) for name in _EXPERTS),
+            multimodal=_is_multimodal(config),
             attention=_name_attention(text),
         )
 
@@ -125,6 +131,13 @@ def _name_attention(text: Mapping[str, object]) -> Literal["plain", "low rank", 
     if text.get("model_type") not in _LOW_RANK or text.get("kv_lora_rank") is None:
         return "plain"
     return "sparse" if "index_topk" in text else "low rank"
+
+
+def _is_multimodal(config: Mapping[str, object]) -> bool:
+    kinds = config.get("architectures")
+    known = isinstance(kinds, list) and any(kind in vllm_facts().multimodal for kind in kinds)
+    # A later vLLM may know kinds that have no name here.
+    return known or any(config.get(part) for part in _SENSES)
 
 
 def _keeps_less(text: Mapping[str, object]) -> bool:
