@@ -72,6 +72,8 @@ class Entry:
     """What the tool's own scorer said."""
     thinking: bool | None = None
     """Whether its prompt had opened the thoughts, as far as the log says; None where it does not."""
+    sample: Sample | None = None
+    """The sample itself, where the log is a run of this project: it has more than other logs say."""
 
     def __post_init__(self) -> None:
         """Raise TypeError where a log has something else in a field."""

@@ -76,9 +76,10 @@ def write_joined(folder: Path, joined: Joined, writing: Writing, *, began: float
 def _policy(joined: Joined) -> Policy:
     """Return how the samples were drawn and voted: the runs' own policy, else a majority of all under the logs'
     settings."""
-    most = max(joined.counts.values())
+    most = max(joined.counts.values(), default=1)
     if (facts := joined.own_facts) is not None:
-        return replace(facts.settings.policy, n=most)
+        # A rule or a clock may have kept one run from all that it was to draw.
+        return replace(facts.settings.policy, n=most) if len(joined.logs) > 1 else facts.settings.policy
     known = joined.sampling
     longest = max(sample.tokens for sample in joined.samples)
     sampling = SamplingConfig(
@@ -101,19 +102,25 @@ def _solve(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Iterator[Sol
     solved = [{item.problem.id: item.solution for item in log.run.graded} if log.run else {} for log in joined.logs]
     for problem in joined.problems:
         of_problem = sorted(samples[problem.id], key=lambda sample: sample.index)
-        votes = policy.count_votes(of_problem, settings=problem.answers)
-        alone = solved[next(iter(logs[problem.id]))].get(problem.id) if len(logs[problem.id]) == 1 else None
-        fresh = Solution(
-            problem_id=problem.id,
-            answer=votes[0].answer if votes else None,
-            votes=votes,
-            samples=of_problem,
-            seconds=max(sample.seconds for sample in of_problem),
-        )
-        same = alone is not None and len(alone.samples) == len(of_problem)
-        # Without texts an answer that is one is its hash, also where the run itself chose it.
-        own = alone and replace(alone, answer=shown.get((problem.id, alone.answer or ""), alone.answer))
-        yield replace(own, votes=votes, samples=of_problem) if own and same else fresh
+        # A problem that no log has a sample of is one that a run came to without time.
+        of = logs[problem.id] or {number for number, known in enumerate(solved) if problem.id in known}
+        alone = solved[next(iter(of))].get(problem.id) if len(of) == 1 else None
+        if alone and len(alone.voting) != len(of_problem):
+            alone = None
+        settled = alone is not None and alone.ended == "rule"
+        votes = policy.count_votes(of_problem, settings=problem.answers, settled=settled)
+        parts = {
+            "votes": votes,
+            "samples": [one for one in of_problem if one.finish != "clock"],
+            "unfinished": [one for one in of_problem if one.finish == "clock"],
+        }
+        if alone:
+            # Without texts an answer that is one is its hash, also where the run itself chose it.
+            yield replace(alone, answer=shown.get((problem.id, alone.answer or ""), alone.answer), **parts)
+        else:
+            answer = votes[0].answer if votes else None
+            longest = max((sample.seconds for sample in of_problem), default=0.0)
+            yield Solution(problem_id=problem.id, answer=answer, seconds=longest, **parts)
 
 
 def _facts(joined: Joined, writing: Writing) -> RunFacts:
@@ -191,7 +198,8 @@ def _slices(joined: Joined, graded: Sequence[Graded]) -> dict[str, object]:
     }
     rows: list[dict[str, object]] = []
     for number, log in enumerate(joined.logs):
-        samples = [sample for sample, of in zip(joined.samples, joined.of_log, strict=True) if of == number]
+        own = [sample for sample, of in zip(joined.samples, joined.of_log, strict=True) if of == number]
+        samples = [sample for sample in own if sample.finish != "clock"]
         right = sum(verdicts[sample.problem_id, sample.index] == "equal" for sample in samples)
         facts = log.run_facts
         rows.append(
@@ -261,10 +269,18 @@ def _without_texts(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Join
 def _without_text(sample: Sample, shown: Mapping[tuple[str, str], str]) -> Sample:
     """Return the sample without its text, with numbers as exact as a replay can use."""
     rounded = [None if value is None else round(value, 4) for value in (sample.logprob_mean, sample.logprob_tail)]
+
+    def show(answer: str | None) -> str | None:
+        return shown.get((sample.problem_id, answer or ""), answer)
+
+    forced = sample.harvest and replace(
+        sample.harvest, text="", answer=show(sample.harvest.answer), seconds=round(sample.harvest.seconds, 3)
+    )
     return replace(
         sample,
         text="",
-        answer=shown.get((sample.problem_id, sample.answer or ""), sample.answer),
+        answer=show(sample.answer),
+        harvest=forced,
         seconds=round(sample.seconds, 3),
         logprob_mean=rounded[0],
         logprob_tail=rounded[1],
@@ -278,6 +294,7 @@ def _hide_prose(joined: Joined) -> dict[tuple[str, str], str]:
     hash of them all.
     """
     given = [(one.problem_id, one.answer) for one in joined.samples]
+    given += [(one.problem_id, one.harvest.answer) for one in joined.samples if one.harvest]
     given += [(item.problem.id, item.solution.answer) for log in joined.logs if log.run for item in log.run.graded]
     answers: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for name, answer in given:

@@ -75,8 +75,8 @@ class Joined:
 
     @property
     def counts(self) -> Counter[str]:
-        """Samples of each problem."""
-        return Counter(sample.problem_id for sample in self.samples)
+        """Samples of each problem; what a deadline cut counts as none."""
+        return Counter(sample.problem_id for sample in self.samples if sample.finish != "clock")
 
     @property
     def own_facts(self) -> RunFacts | None:
@@ -120,7 +120,7 @@ def join_logs(
         logs=logs,
         problems=sorted(problems.values(), key=lambda problem: order.get(problem.id, 0)),
         samples=[
-            _sample(one, logs[one.log], pace, read_cut(one.entry, opening, told=opens_thoughts), own_answers)
+            _sample(one, pace, read_cut(one.entry, opening, told=opens_thoughts), own_answers)
             for one in kept
         ],
         of_log=[one.log for one in kept],
@@ -150,7 +150,9 @@ def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[Placed], dict
     find = make_finder(suite) if suite else None
     asked = [log.problems for log in logs]
     placed: list[Placed] = []
-    problems: dict[str, Problem] = {}
+    # A clock may have left a problem of a finished run without a sample: it counts there as it does here.
+    of_runs = [of for log, of in zip(logs, asked, strict=True) if log.run_facts and not suite]
+    problems = {name: problem for of in of_runs for name, problem in of.items()}
     for number, log in enumerate(logs):
         for entry in log.entries:
             problem = find(entry) if find else asked[number].get(entry.problem_id or "") or _problem(entry)
@@ -200,14 +202,16 @@ def _merge(known: Problem, problem: Problem, entry: Entry) -> Problem:
     return full
 
 
-def _sample(one: Placed, log: Log, pace: float | None, reading: Reading, own_answers: bool) -> Sample:
+def _sample(one: Placed, pace: float | None, reading: Reading, own_answers: bool) -> Sample:
     entry, finish = one.entry, one.entry.finish or "stop"
     seconds = entry.seconds
     if seconds is None and pace is not None and entry.tokens is not None:
         seconds = round(entry.tokens / pace, 6)
-    own = log.layout == "mathlete"
-    read = entry.text is not None and not own_answers and not own
-    cut, within = (False, entry.thinking is True) if own else reading
+    if (own := entry.sample) is not None:
+        timed = {} if seconds is None else {"seconds": seconds}
+        return replace(own, problem_id=one.problem_id, index=entry.index or 0, **timed)
+    read = entry.text is not None and not own_answers
+    cut, within = reading
     return Sample(
         problem_id=one.problem_id,
         index=entry.index or 0,

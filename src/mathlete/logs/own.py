@@ -37,9 +37,11 @@ def read_own_run(folder: Path) -> Log:
             index=sample.index,
             uid=str(sample.seed) if names else None,
             thinking=sample.in_thoughts,
+            sample=sample,
         )
         for item in run.graded
-        for sample in item.solution.samples
+        # What a deadline cut may have answered, and votes.
+        for sample in item.solution.voting
     ]
     sampling = asdict(facts.settings.policy.sampling) if facts else {}
     known = {name: float(sampling[name]) for name in ("temperature", "top_p", "max_tokens") if name in sampling}

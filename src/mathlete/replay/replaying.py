@@ -45,7 +45,7 @@ class Replay:
     recording: str = ""
     """Name of the pool that was replayed."""
     longest: int = 0
-    """Tokens of its longest sample: a cap below it is one; 0 in a replay of an earlier version."""
+    """Tokens of its longest sample: a cap below it is one; 0 where no tokens were recorded, or by an earlier version."""
     timed: bool = True
     """Whether the samples' seconds were recorded."""
 
@@ -60,7 +60,9 @@ class Replay:
             "recorded_per_problem": self.recorded_per_problem,
             "finish_order": self.finish_order and self.finish_order.to_json(),
             "words": self.words,
-            **({"recording": self.recording, "longest": self.longest, "timed": self.timed} if self.longest else {}),
+            "recording": self.recording,
+            "longest": self.longest,
+            "timed": self.timed,
             **({"selection": self.selection.to_json()} if self.selection else {}),
         }
 
