@@ -179,14 +179,14 @@ def test_settings_of_another_version_are_named_and_not_carried(evaluate: Command
 
 def test_what_recordings_do_not_say_is_named_and_stays_the_builds(evaluate: CommandLine, workdir: Path) -> None:
     record(workdir / "one", RECORDED)
-    record(workdir / "other", replace(RECORDED, tools=None, prompt={"instruction": "x"}))
+    record(workdir / "other", replace(RECORDED, prompt={"instruction": "x"}))
     samples = [json.loads(line) for line in Path("other/samples.jsonl").read_text().splitlines()]
     others = [json.dumps({**one, "seed": one["seed"] + 1}) for one in samples]
     Path("other/samples.jsonl").write_text("\n".join([*others, ""]))
     words = ("replay", "one", "other", "--simulations", 100, "--n", 1, "--stop", "none", "--write-policy", "p.json")
-    assert "so these are not carried: tools, prompt" in " ".join(evaluate(*words).stdout.split())
+    assert "so these are not carried: prompt" in " ".join(evaluate(*words).stdout.split())
     told = json.loads(Path("p.json").read_text())
-    assert "tools" not in told
+    assert "prompt" not in told
     # Files of versions before.
     old = {name: value for name, value in told.items() if name not in ("harvest_tokens", "tools", "prompt")}
     Path("p.json").write_text(json.dumps({**old, "max_tokens": None, "sampling": {}}))

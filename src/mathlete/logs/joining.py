@@ -28,32 +28,6 @@ _FIELDS: dict[str, Callable[[Entry], object]] = {
 }
 
 
-def _of_run(name: str) -> Callable[[Log], object]:
-    return lambda log: getattr(log.run_facts.settings, name) if log.run_facts else None
-
-
-def _of_policy(name: str) -> Callable[[Log], object]:
-    return lambda log: getattr(log.run_facts.settings.policy, name) if log.run_facts else None
-
-
-def _of_sampling(name: str) -> Callable[[Log], object]:
-    return lambda log: getattr(log.run_facts.settings.policy.sampling, name) if log.run_facts else None
-
-
-_SETTINGS: dict[str, Callable[[Log], object]] = {
-    "model": lambda log: None if log.run_facts else log.facts.model,
-    "temperature": lambda log: log.facts.sampling.get("temperature"),
-    "top_p": lambda log: log.facts.sampling.get("top_p"),
-    "max_tokens": lambda log: log.facts.sampling.get("max_tokens"),
-    "prompt_sha": lambda log: log.run_facts.prompt_sha if log.run_facts else None,
-    **{name: _of_run(name) for name in ("model_sha", "precision", "engine", "tools")},
-    **{name: _of_policy(name) for name in ("stop", "vote", "select")},
-    **{name: _of_sampling(name) for name in ("min_p", "top_k", "repetition_penalty")},
-    "stop strings": _of_sampling("stop"),
-}
-"""{what slices of one run have in common: how a log says it, None where it does not}."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Joined:
     """The samples of all logs; `of_log` and `logged_right` are in the order of the samples."""
@@ -134,8 +108,9 @@ def join_logs(
 
 def _check_settings(logs: Sequence[Log]) -> dict[str, float]:
     """Return the settings that the logs name, which must not contradict each other."""
-    for name, setting in _SETTINGS.items():
-        values = {str(value): str(log.path) for log in logs if (value := setting(log)) is not None}
+    told = [(str(log.path), _told_settings(log)) for log in logs]
+    for name in {name: None for _, settings in told for name in settings}:
+        values = {str(settings[name]): path for path, settings in told if name in settings}
         if len(values) > 1:
             raise UserError(
                 f"files are joined only as slices of one run, with the same {name}",
@@ -143,6 +118,14 @@ def _check_settings(logs: Sequence[Log]) -> dict[str, float]:
                 cure="import them one by one, and put them side by side with `python -m eval compare`",
             )
     return {name: value for log in logs for name, value in log.facts.sampling.items()}
+
+
+def _told_settings(log: Log) -> dict[str, object]:
+    """Return {name: value} of what a log says that slices of one run have in common."""
+    if log.run_facts is None:
+        return {**log.facts.sampling, **({"model": log.facts.model} if log.facts.model else {})}
+    fixed = {name: value for name, value in log.run_facts.settings.fixed.items() if name not in SETTINGS}
+    return {**log.facts.sampling, "prompt_sha": log.run_facts.prompt_sha, **fixed}
 
 
 def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[Placed], dict[str, Problem]]:

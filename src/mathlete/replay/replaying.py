@@ -316,6 +316,10 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
             "warning: the problems have different numbers of samples: the recording stopped early, its missing samples "
             "are the late ones, and what is replayed from the rest is biased towards quick answers"
         )
+    elif pool.is_uneven:
+        sentences.append(
+            "the problems have different numbers of samples: some were lost, and none to a rule or a clock"
+        )
     return sentences
 
 

@@ -6,6 +6,8 @@ from typing import Any, Self
 
 from mathlete.solve import BudgetSettings, Ended, Policy
 
+MAY_DIFFER = frozenset(("suite", "suite_sha", "problems", "budget", "prompt", "n", "seed", "enough"))
+"""Settings in which the slices of one recording may differ; a prompt's are in the prompt's own hash."""
 
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
@@ -28,6 +30,15 @@ class RunSettings:
     """What `--servers.opens-thoughts` says of a server's own template; auto: nothing."""
     engine: str
     model_sha: str
+
+    @property
+    def fixed(self) -> dict[str, object]:
+        """{name: value} of all settings that the slices of one recording have in common."""
+        sampling = vars(self.policy.sampling)
+        named = {**vars(self), **vars(self.policy), **sampling, "stop": self.policy.stop, "stop strings": sampling["stop"]}
+        # A run without a word of its type was in float32, as `to_json` says.
+        named |= {"dtype": self.dtype or "float32"}
+        return {name: value for name, value in named.items() if name not in MAY_DIFFER | {"policy", "sampling"}}
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings in the order of results.json; budget, tools and prompt only where the run had them.
@@ -119,6 +130,14 @@ class RunFacts:
         engine = names[names.index("model") + 1 : names.index("prompt_sha")]
         own = {name: row[name] for name in cls.__dataclass_fields__ if name not in ("settings", "engine_facts")}
         return cls(**own, settings=RunSettings.from_json(row), engine_facts={name: row[name] for name in engine})
+
+
+def may_have_stopped(ended: Mapping[str, int], settings: RunSettings | None) -> bool:
+    """Return whether a rule or a clock may have kept samples from a run; its settings are None where they are not
+    known."""
+    if settings is None or settings.budget is not None or settings.policy.stop != "none":
+        return True
+    return bool(ended.keys() & {"rule", "time"})
 
 
 def _budget(row: Mapping[str, Any] | None) -> BudgetSettings | None:

@@ -16,6 +16,7 @@ from mathlete.problems import Problem, read_problems
 from mathlete.reasoning import closes_unopened
 from mathlete.runs import read_json, verify_if_made
 from mathlete.sampling import Sample, read_samples
+from mathlete.scoring.facts import RunSettings, may_have_stopped
 from mathlete.scoring.grading import finish_times, judge
 from mathlete.scoring.known import find_grades, read_known
 from mathlete.scoring.results import ProblemResult
@@ -24,8 +25,10 @@ from mathlete.shipped import name_recording
 if TYPE_CHECKING:
     from mathlete.scoring.ballot import Array
 
-_FIXED = ("model_sha", "prompt_sha")
-"""What pooled runs must have in common, as far as their results.json say."""
+_NAMED = ("model_sha", "prompt_sha")
+"""What pooled runs must have in common, as far as their results.json say, also where another program wrote these."""
+_VOTED = ("vote", "select")
+"""Settings that no sample depends on: the replay votes anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,8 +60,8 @@ class Pool:
 
     name: str
     problems: list[Recorded]
-    stopped_early: bool = False
-    """Whether the recording itself stopped early: then the missing samples are the late ones, not random ones."""
+    whole: bool = False
+    """Whether it is known that no rule and no clock kept a sample from being recorded."""
     missing: frozenset[str] = frozenset()
     """What was not recorded: `seconds`, `tokens`, `text`, `logprobs`. The samples' fields then hold nothing."""
     cut_at: int | None = None
@@ -94,7 +97,8 @@ class Pool:
         # Of answers in several runs nobody knows whether one run's equal another's.
         known = read_known(folders[0], verify_recording(folders[0])) if len(folders) == 1 else {}
         name = ", ".join(map(name_recording, folders))
-        pool = cls.of(list(problems.values()), samples, name=name, missing=missing, known=known)
+        whole = not any(map(_may_have_stopped, folders))
+        pool = cls.of(list(problems.values()), samples, name=name, missing=missing, known=known, whole=whole)
         caps = [cap for folder, (_, its) in zip(folders, runs, strict=True) if (cap := _find_cap(its, folder))]
         return replace(pool, cut_at=min(caps, default=None))
 
@@ -107,10 +111,12 @@ class Pool:
         name: str = "",
         missing: Iterable[str] = (),
         known: Mapping[str, ProblemResult] = {},
+        whole: bool = False,
     ) -> Self:
         """Pool these problems with their samples, by problem id.
 
-        `missing` is what they lack, `known` what this checker said of them before (`mathlete.scoring.known`).
+        `missing` is what they lack, `known` what this checker said of them before (`mathlete.scoring.known`), `whole`
+        whether it is known that no rule and no clock kept a sample from being recorded.
 
         Raises:
             UserError: no problem, or one without samples.
@@ -122,7 +128,6 @@ class Pool:
                 cure="finish the run first: the same `python -m eval` command continues it",
             )
         recorded = [_read_pooled(problem, samples[problem.id], known.get(problem.id)) for problem in problems]
-        counts = {len(item.samples) for item in recorded}
         lacking = {*missing}
         # Not every engine knows log-probabilities, and not every run of ours was one of an engine's.
         if all(sample.logprob_mean is None for item in recorded for sample in item.samples):
@@ -130,7 +135,7 @@ class Pool:
         return cls(
             name=name,
             problems=recorded,
-            stopped_early=len(counts) > 1,
+            whole=whole,
             missing=frozenset(lacking),
             cut_at=_find_cap([sample for item in recorded for sample in item.samples]),
         )
@@ -159,6 +164,16 @@ class Pool:
                     cure="evaluate both models on the same version of the suite",
                 )
         return [replace(pool, problems=[of[name] for name in shared]) for pool, of in zip(pools, by_id, strict=True)]
+
+    @property
+    def is_uneven(self) -> bool:
+        """Whether its problems have different numbers of samples."""
+        return len({len(item.samples) for item in self.problems}) > 1
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether the recording itself stopped early: then the missing samples are the late ones, not random ones."""
+        return self.is_uneven and not self.whole
 
     @property
     def fewest(self) -> int:
@@ -295,9 +310,30 @@ def _find_cure(folder: Path) -> str:
     return "give the folder that `python -m eval` wrote"
 
 
+def _read_results(folder: Path) -> Mapping[str, Any]:
+    """Return the content of results.json, empty without one.
+
+    As JSON, not as Results: samples that another program recorded may come with a results.json of its own.
+    """
+    path = folder / "results.json"
+    return read_json(path) if path.is_file() else {}
+
+
+def _read_settings(results: Mapping[str, Any]) -> RunSettings | None:
+    """Return the settings in a results.json; None where it is another program's."""
+    try:
+        return RunSettings.from_json(results)
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _may_have_stopped(folder: Path) -> bool:
+    results = _read_results(folder)
+    return may_have_stopped(results.get("ended", {"time": 1}), _read_settings(results))
+
+
 def _read_missing(folder: Path) -> Sequence[str]:
-    results = folder / "results.json"
-    missing = read_json(results).get("missing", []) if results.is_file() else []
+    missing = _read_results(folder).get("missing", [])
     return [str(name) for name in missing] if isinstance(missing, list) else []
 
 
@@ -316,10 +352,9 @@ def _find_cap(samples: Iterable[Sample], folder: Path | None = None) -> int | No
 
 
 def _check_one_model(folders: Sequence[Path]) -> None:
-    # Read as JSON, not as Results: samples that another program recorded may come with a results.json of its own.
-    results = [read_json(folder / "results.json") for folder in folders if (folder / "results.json").is_file()]
-    for key in _FIXED:
-        if len(values := {str(content[key]) for content in results if key in content}) > 1:
+    told = [_read_fixed(_read_results(folder)) for folder in folders]
+    for key in {name: None for one in told for name in one}:
+        if len(values := {str(one[key]) for one in told if key in one}) > 1:
             raise UserError(
                 f"runs are pooled only with the same {key}",
                 value=" and ".join(sorted(values)),
@@ -327,10 +362,26 @@ def _check_one_model(folders: Sequence[Path]) -> None:
             )
 
 
+def _read_fixed(results: Mapping[str, Any]) -> dict[str, object]:
+    """Return {name: value} of what a recording must have in common with others that are pooled with it."""
+    settings, lacking = _read_settings(results), results.get("missing", [])
+    fixed = settings.fixed if settings else {}
+    told = {name: value for name, value in fixed.items() if name not in (*_VOTED, *lacking)}
+    return {**{name: results[name] for name in _NAMED if name in results}, **told}
+
+
+def _content(sample: Sample) -> tuple[object, ...]:
+    """Return what tells a sample from others of its seed: the same one, drawn again, takes another time."""
+    if sample.text:
+        return (sample.text,)
+    timed = sample.seconds if sample.logprob_mean is None else None
+    return (sample.answer, sample.tokens, sample.logprob_mean, timed)
+
+
 def _check_distinct(samples: list[Sample]) -> None:
-    seen: set[tuple[int, int, str]] = set()
+    seen: set[tuple[object, ...]] = set()
     for sample in samples:
-        if (key := (sample.index, sample.seed, sample.text)) in seen:
+        if (key := (sample.index, sample.seed, *_content(sample))) in seen:
             raise UserError(
                 "runs are pooled only with different samples",
                 value=f"problem {sample.problem_id} #{sample.index} twice",

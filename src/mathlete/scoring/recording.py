@@ -13,6 +13,7 @@ from mathlete.losses import Losses, ProblemLosses
 from mathlete.organiser import ScorerResult, organisers_gold
 from mathlete.problems import Problem
 from mathlete.sampling import Sample
+from mathlete.scoring.facts import may_have_stopped
 from mathlete.scoring.grading import Graded, grade_one
 from mathlete.scoring.inspect_log import write_inspect_log
 from mathlete.scoring.known import CHECKER, checker_sha256, find_grades, is_own_checker
@@ -82,8 +83,9 @@ class EvalRun:
     def pool(self) -> Pool:
         """Its problems that have samples, as the paired comparison takes them."""
         recorded = [_read_recorded(item) for item in self.graded if item.solution.samples]
-        uneven = len({len(one.samples) for one in recorded}) > 1
-        return Pool(name=self.name, problems=recorded, stopped_early=uneven, missing=frozenset(self.missing))
+        facts = self.results.facts
+        whole = not may_have_stopped(self.results.ended, facts.settings if facts else None)
+        return Pool(name=self.name, problems=recorded, whole=whole, missing=frozenset(self.missing))
 
     @property
     def losses(self) -> Losses:
