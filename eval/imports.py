@@ -112,6 +112,7 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
     return {
         "run": str(step.folder),
         **{key: content[key] for key in _SUMMARY},
+        **({"tokens": None} if "tokens" in content.get("missing", []) else {}),
         "missing": content.get("missing", []),
         "skipped": step.skipped,
     }

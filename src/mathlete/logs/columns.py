@@ -19,6 +19,17 @@ from mathlete.logs.entries import (
     dig,
 )
 from mathlete.logs.finishes import as_finish
+from mathlete.text import counted
+
+_NO_ANSWER = ("none", "nan", "null", "<na>")
+"""How programs write that there is nothing, where a table has only texts."""
+
+
+def _as_answer(value: object) -> str | None:
+    """Return a cell as an answer; None where a program wrote there that it has none."""
+    text = as_text(value)
+    return None if text is None or text.strip().lower() in _NO_ANSWER else text
+
 
 COLUMNS: dict[str, Callable[[object], object]] = {
     "problem_id": as_text,
@@ -26,7 +37,7 @@ COLUMNS: dict[str, Callable[[object], object]] = {
     "gold": as_gold,
     "subset": as_text,
     "text": lambda value: value if isinstance(value, str) else None,
-    "answer": as_text,
+    "answer": _as_answer,
     "tokens": as_count,
     "seconds": as_number,
     "finish": as_finish,
@@ -62,6 +73,29 @@ def parse_columns(words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
+def _is_empty(name: str, cell: object) -> bool:
+    """Return whether a cell says that it has nothing, and not something else than its column is named for."""
+    if isinstance(cell, str):
+        return not cell.strip() or (name == "answer" and cell.strip().lower() in _NO_ANSWER)
+    return cell is None or cell == []
+
+
+def _find_list(row: object, path: str) -> str | None:
+    """Return the part of a path that ends at a list of which it goes on to read one member of several; None without.
+
+    >>> _find_list({"outputs": [{"text": "a"}, {"text": "b"}]}, "outputs.0.text")
+    'outputs'
+    """
+    keys = path.split(".")
+    if (isinstance(row, Mapping) and path in row) or not any(key.isdigit() for key in keys):
+        return None
+    for at, key in enumerate(keys):
+        before = ".".join(keys[:at])
+        if key.isdigit() and isinstance(cell := dig(row, before), list) and len(cell) > 1:
+            return before
+    return None
+
+
 class NamedColumns:
     """The columns that are named for one file, and what its cells turned out to hold."""
 
@@ -72,6 +106,7 @@ class NamedColumns:
         self._read: Counter[str] = Counter()
         self._unread: Counter[str] = Counter()
         self._first: dict[str, str] = {}
+        self._passed: Counter[tuple[str, str]] = Counter()
 
     def complete(self, entries: Sequence[Entry], row: LogRow, *, own: bool) -> list[Entry]:
         """Return a row's entries with what its cells say.
@@ -91,6 +126,10 @@ class NamedColumns:
         self._known = self._known or [*map(str, row)]
         cells = {name: dig(row, column) for name, column in self._columns.items()}
         self._present.update(name for name in cells if cells[name] is not None or self._columns[name] in row)
+        # A layout that tells the samples apart has them all; a table has one of what could be several.
+        if not own:
+            parts = [(column, _find_list(row, column)) for name, column in self._columns.items() if name in _OF_SAMPLE]
+            self._passed.update((column, part) for column, part in parts if part is not None)
         lists = {name: cell for name, cell in cells.items() if isinstance(cell, list) and name in _OF_SAMPLE}
         if not lists:
             return [self._with_cells(entry, cells) for entry in entries]
@@ -114,7 +153,11 @@ class NamedColumns:
         Raises:
             UserError: no row has a column, or all that it holds is something else.
         """
-        sentences = []
+        sentences = [
+            f"{path}: {column} reads one member of {part}, a list of several, and leaves out the others of "
+            f"{counted(number, 'row')}; write a row for each member, or name a column whose cells are lists"
+            for (column, part), number in self._passed.items()
+        ]
         for name, column in self._columns.items():
             holds = _HOLDS.get(name, "texts")
             if name not in self._present:
@@ -137,7 +180,7 @@ class NamedColumns:
             given[name] = COLUMNS[name](cell)
             if given[name] is not None:
                 self._read[name] += 1
-            elif not (cell is None or cell == [] or (isinstance(cell, str) and not cell.strip())):
+            elif not _is_empty(name, cell):
                 self._unread[name] += 1
                 self._first.setdefault(name, f"{cell!r:.40} in {entry.where}")
         if "subset" in given:

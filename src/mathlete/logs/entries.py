@@ -5,6 +5,8 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -68,8 +70,10 @@ class Entry:
     """Its number among the samples of its problem."""
     uid: str | None = None
     """The name by which the tool itself knows this very sample, in whatever file it stands."""
-    right: bool | None = None
-    """What the tool's own scorer said."""
+    other_golds: bool = False
+    """Whether the log has several gold answers, of which the first is taken."""
+    verdicts: Mapping[str, bool] = field(default_factory=dict)
+    """What the tool's own scorers said: whether it is right, by the scorer's name."""
     thinking: bool | None = None
     """Whether its prompt had opened the thoughts, as far as the log says; None where it does not."""
     sample: Sample | None = None
@@ -178,9 +182,11 @@ def as_text(value: object) -> str | None:
         return value if value.strip() else None
     if isinstance(value, Sequence):
         value = value[0] if len(value) == 1 else None
-    if value is None or isinstance(value, bool | Mapping) or (isinstance(value, float) and math.isnan(value)):
+    if value is None or isinstance(value, bool | Mapping) or (isinstance(value, float | Decimal) and math.isnan(value)):
         return None
-    text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    text = str(value)
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value % 1 == 0:
+        text = str(int(value))
     return text if text.strip() else None
 
 
@@ -190,7 +196,9 @@ def as_number(value: object) -> float | None:
     >>> as_number("1.5"), as_number(None), as_number("soon"), as_number(-1.0)
     (1.5, None, None, None)
     """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    # A column of parquet may hold decimals, and times as such.
+    value = value.total_seconds() if isinstance(value, timedelta) else value
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
         number = float(value)
@@ -205,7 +213,7 @@ def as_count(value: object) -> int | None:
     >>> as_count("20.0"), as_count(2.5), as_count(-1)
     (20, None, None)
     """
-    number = as_number(value)
+    number = None if isinstance(value, timedelta) else as_number(value)
     return int(number) if number is not None and number.is_integer() else None
 
 
@@ -215,6 +223,7 @@ def as_seed(value: object) -> int | None:
     >>> as_seed("9007199254740993"), as_seed(7.0), as_seed(-1)
     (9007199254740993, 7, None)
     """
+    value = str(value) if isinstance(value, Decimal) else value
     if isinstance(value, str) and value.strip().isdecimal() and len(value) < _LONGEST:
         value = int(value)
     # The type itself: a bool is an int in Python.
@@ -229,10 +238,18 @@ def as_logprob(value: object) -> float | None:
     (-1.5, -1.0, None, None, None)
     """
     try:
-        number = finite_logprob(float(value) if isinstance(value, str) else value)
+        number = finite_logprob(float(value) if isinstance(value, str | Decimal) else value)
     except (ValueError, Lost):
         return None
     return number if number > _NO_LOGPROB else None
+
+
+def describe_golds_left_out(path: Path, entries: Sequence[Entry]) -> list[str]:
+    """Return a sentence on samples of several gold answers; none where there are none."""
+    several = [one.where for one in entries if one.other_golds]
+    if not several:
+        return []
+    return [f"{path}: samples with several gold answers, of which the first counts: {len(several)}, first {several[0]}"]
 
 
 def describe_unread_ends(path: Path, entries: Sequence[Entry]) -> list[str]:

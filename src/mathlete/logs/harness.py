@@ -8,7 +8,7 @@ has seconds; the harness has no tokens either.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mathlete.files import read_json
@@ -29,7 +29,8 @@ from mathlete.logs.entries import (
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")
 _DETAILS = re.compile(r"details_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.parquet")
-_TASK_METRICS = ("exact_match", "acc", "math_verify")
+_METRIC = re.compile(r"exact_match|acc|math_verify|extractive_match|[qp]?em|(?:pass|avg|maj)@.*")
+"""Names of metrics that say of one text whether it is right."""
 
 
 def is_harness(row: LogRow) -> bool:
@@ -75,15 +76,16 @@ def read_harness(row: LogRow, place: Place) -> Iterator[Entry]:
             gold=as_gold(row.get("target")),
             text=text,
             index=number,
-            right=_verdict(row) if len(texts) == 1 else None,
+            verdicts=_verdicts({name: row.get(name) for name in row.get("metrics", ())}, of=texts),
             thinking=opens_thoughts(prompt),
         )
 
 
-def _verdict(row: LogRow) -> bool | None:
-    names = [name for name in row.get("metrics", ()) if name in _TASK_METRICS]
-    values = [row.get(name) for name in names]
-    return bool(values[0]) if len(values) == 1 and values[0] in (0, 1) else None
+def _verdicts(metrics: object, *, of: Sequence[object]) -> dict[str, bool]:
+    """Return {metric: whether the text is right}; of several texts a metric says no more than a mean."""
+    if len(of) != 1 or not isinstance(metrics, Mapping):
+        return {}
+    return {name: bool(value) for name, value in metrics.items() if _METRIC.fullmatch(name) and value in (0, 1)}
 
 
 def is_lighteval(row: LogRow) -> bool:
@@ -138,6 +140,7 @@ def read_lighteval(row: LogRow, place: Place) -> Iterator[Entry]:
         )
     # Several golds are several ways to write one; the first is the data set's.
     golds = doc.get("gold_index")
+    several = isinstance(golds, list) and len(golds) > 1
     gold = (golds[0] if golds else None) if isinstance(golds, list) else golds
     lengths = [len(ids) for ids in response.get("output_tokens") or ()]
     cap, reasonings = place.facts.sampling.get("max_tokens"), response.get("reasonings") or ()
@@ -153,5 +156,7 @@ def read_lighteval(row: LogRow, place: Place) -> Iterator[Entry]:
             # It logs no reason; but what is as long as the cap was cut by it.
             finish=None if tokens is None or cap is None else "length" if tokens >= cap else "stop",
             index=number,
+            other_golds=several,
+            verdicts=_verdicts(row.get("metric"), of=texts),
             thinking=opens_thoughts(response.get("input")),
         )

@@ -109,18 +109,17 @@ def _solve(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Iterator[Sol
             alone = None
         settled = alone is not None and alone.ended == "rule"
         votes = policy.count_votes(of_problem, settings=problem.answers, settled=settled)
-        parts = {
-            "votes": votes,
-            "samples": [one for one in of_problem if one.finish != "clock"],
-            "unfinished": [one for one in of_problem if one.finish == "clock"],
-        }
-        if alone:
-            # Without texts an answer that is one is its hash, also where the run itself chose it.
-            yield replace(alone, answer=shown.get((problem.id, alone.answer or ""), alone.answer), **parts)
-        else:
-            answer = votes[0].answer if votes else None
-            longest = max((sample.seconds for sample in of_problem), default=0.0)
-            yield Solution(problem_id=problem.id, answer=answer, seconds=longest, **parts)
+        fresh = Solution(
+            problem_id=problem.id,
+            answer=votes[0].answer if votes else None,
+            votes=votes,
+            samples=[one for one in of_problem if one.finish != "clock"],
+            unfinished=[one for one in of_problem if one.finish == "clock"],
+            seconds=max((sample.seconds for sample in of_problem), default=0.0),
+        )
+        # Without texts an answer that is one is its hash, also where the run itself chose it.
+        own = alone and replace(alone, answer=shown.get((problem.id, alone.answer or ""), alone.answer))
+        yield replace(own, votes=votes, samples=fresh.samples, unfinished=fresh.unfinished) if own else fresh
 
 
 def _facts(joined: Joined, writing: Writing) -> RunFacts:
@@ -243,22 +242,24 @@ def _describe_verdicts(joined: Joined, graded: Sequence[Graded]) -> list[str]:
         for item in graded
         for sample, verdict in zip(item.solution.samples, item.verdicts, strict=True)
     }
-    told = [
-        (sample, right, *verdicts[sample.problem_id, sample.index])
-        for sample, right in zip(joined.samples, joined.logged_right, strict=True)
-        if right is not None
-    ]
-    if not told:
-        return []
-    differing = [one for one in told if one[1] != (one[2] == "equal")]
-    words = f"the logs' own scorers agree with the checker on {len(told) - len(differing)} of {len(told)} samples"
-    if differing:
-        sample, right, verdict, answer, gold = differing[0]
-        words += (
-            f"; first difference: problem {sample.problem_id} #{sample.index}, {'right' if right else 'wrong'} there, "
-            f"{verdict} here (answer {answer!r}, gold {gold!r})"
-        )
-    return [words]
+    told: defaultdict[str, list[tuple[Sample, bool]]] = defaultdict(list)
+    for sample, logged in zip(joined.samples, joined.logged_verdicts, strict=True):
+        for name, right in logged.items():
+            told[name].append((sample, right))
+    sentences = []
+    for name, of in told.items():
+        differing = [one for one in of if one[1] != (verdicts[one[0].problem_id, one[0].index][0] == "equal")]
+        whose = "the logs' own scorers agree" if len(told) == 1 else f"the logs' own {name!r:.40} agrees"
+        words = f"{whose} with the checker on {len(of) - len(differing)} of {len(of)} samples"
+        if differing:
+            sample, right = differing[0]
+            verdict, answer, gold = verdicts[sample.problem_id, sample.index]
+            words += (
+                f"; first difference: problem {sample.problem_id} #{sample.index}, {'right' if right else 'wrong'} "
+                f"there, {verdict} here (answer {answer!r}, gold {gold!r})"
+            )
+        sentences.append(words)
+    return sentences
 
 
 def _without_texts(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Joined:

@@ -162,12 +162,13 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
     logprobs = [token.get("logprob") for token in dig(choices[0], "logprobs.content") or ()]
     # Logs that this project wrote itself say more, in the samples' metadata.
     mean = as_logprob(metadata.get("logprob_mean"))
+    several = isinstance(row.get("target"), list) and len(row["target"]) > 1
     yield Entry(
         where=place.where,
         # Inspect numbers the samples of every task from 1.
         problem_id=row["id"] if isinstance(row["id"], str) else f"{place.facts.task}-{row['id']}",
         statement=_input(row.get("input")),
-        gold=as_gold(row.get("target")),
+        gold=as_gold(row["target"][0] if several else row.get("target")),
         subset=as_text(metadata.get("subset")) or "",
         text=_text(choices[0]["message"].get("content")),
         tokens=tokens,
@@ -179,7 +180,8 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
         seed=as_seed(metadata.get("seed")),
         index=row["epoch"] - 1,
         uid=as_text(row.get("uuid")),
-        right=_verdict(row.get("scores")),
+        other_golds=several,
+        verdicts=_verdicts(row.get("scores")),
         thinking=metadata.get("in_thoughts") is True or None,
     )
 
@@ -212,11 +214,10 @@ def _text(content: object) -> str | None:
     return join_reasoning(reasoning, "\n".join(part["text"] for part in content if part.get("type") == "text"))
 
 
-def _verdict(scores: object) -> bool | None:
-    """Return the one scorer's verdict where it is right or wrong; Inspect's letters: C, I, N for no answer, P for
-    partly."""
-    if not isinstance(scores, Mapping) or len(scores) != 1:
-        return None
-    value = next(iter(scores.values())).get("value")
+def _verdicts(scores: object) -> dict[str, bool]:
+    """Return the scorers' verdicts that are right or wrong; Inspect's letters: C, I, N for no answer, P for partly."""
     known: dict[object, bool] = {"C": True, "I": False, "N": False, 1: True, 0: False}  # True is 1, too
-    return known.get(value) if isinstance(value, str | int | float) else None
+    values = {name: score.get("value") for name, score in scores.items()} if isinstance(scores, Mapping) else {}
+    return {
+        name: known[value] for name, value in values.items() if isinstance(value, str | int | float) and value in known
+    }

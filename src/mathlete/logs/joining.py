@@ -9,7 +9,7 @@ from mathlete.corpus import Suite
 from mathlete.errors import UserError
 from mathlete.logs.entries import NO_STATEMENT, Entry, Log, name_problem
 from mathlete.logs.matching import describe_golds, make_finder
-from mathlete.logs.repeats import Placed, describe_alike, number_of, number_samples, take_once
+from mathlete.logs.repeats import Placed, describe_alike, forget_shared_ids, number_of, number_samples, take_once
 from mathlete.logs.thoughts import Reading, Told, find_opening, read_cut
 from mathlete.problems import Problem
 from mathlete.reasoning import Opening
@@ -30,15 +30,15 @@ _FIELDS: dict[str, Callable[[Entry], object]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Joined:
-    """The samples of all logs; `of_log` and `logged_right` are in the order of the samples."""
+    """The samples of all logs; `of_log` and `logged_verdicts` are in the order of the samples."""
 
     logs: Sequence[Log]
     problems: list[Problem]
     samples: list[Sample]
     of_log: list[int]
     """Which of the logs a sample is from."""
-    logged_right: list[bool | None]
-    """What the log's own scorer said of it."""
+    logged_verdicts: list[Mapping[str, bool]]
+    """What the log's own scorers said of it, by their names."""
     sampling: dict[str, float]
     missing: dict[str, int]
     """{what the logs do not say: samples of which they do not}."""
@@ -83,6 +83,7 @@ def join_logs(
     """
     sampling = _check_settings(logs)
     placed, problems = _place(logs, suite)
+    placed, forgotten = forget_shared_ids(logs, placed)
     once = take_once(placed)
     kept = number_samples(once)
     if not kept:
@@ -93,15 +94,12 @@ def join_logs(
     return Joined(
         logs=logs,
         problems=sorted(problems.values(), key=lambda problem: order.get(problem.id, 0)),
-        samples=[
-            _sample(one, pace, read_cut(one.entry, opening, told=opens_thoughts), own_answers)
-            for one in kept
-        ],
+        samples=[_sample(one, pace, read_cut(one.entry, opening, told=opens_thoughts), own_answers) for one in kept],
         of_log=[one.log for one in kept],
-        logged_right=[one.entry.right for one in kept],
+        logged_verdicts=[one.entry.verdicts for one in kept],
         sampling=sampling,
         missing=_count_missing(logs, kept, problems, sampling, pace),
-        words=_describe(logs, once, problems, placed, suite),
+        words=[*forgotten, *_describe(logs, once, problems, placed, suite)],
         opening=opening,
     )
 
@@ -191,8 +189,8 @@ def _sample(one: Placed, pace: float | None, reading: Reading, own_answers: bool
     if seconds is None and pace is not None and entry.tokens is not None:
         seconds = round(entry.tokens / pace, 6)
     if (own := entry.sample) is not None:
-        timed = {} if seconds is None else {"seconds": seconds}
-        return replace(own, problem_id=one.problem_id, index=entry.index or 0, **timed)
+        took = own.seconds if seconds is None else seconds
+        return replace(own, problem_id=one.problem_id, index=entry.index or 0, seconds=took)
     read = entry.text is not None and not own_answers
     cut, within = reading
     return Sample(

@@ -2,8 +2,8 @@
 
 Layout: NVIDIA-NeMo/Skills, commit 8b18f39: `nemo_skills/inference/generate.py` (`dump_outputs`: the row of the data set
 with generation, num_generated_tokens, generation_time), `inference/model/base.py` (reasoning_content, finish_reason,
-logprobs), `evaluation/math_grader.py` (predicted_answer, symbolic_correct), and `pipeline/utils/generation.py` for the
-names of files.
+logprobs), `evaluation/math_grader.py` (predicted_answer, symbolic_correct), `evaluation/metrics/utils.py` (judgement), and `pipeline/utils/generation.py` for
+the names of files.
 """
 
 import re
@@ -27,6 +27,8 @@ from mathlete.sampling import Sample
 
 _SEED = re.compile(r"output-rs(\d+)(?:[-_]chunk[-_]?\d+)?\.jsonl")
 
+_JUDGEMENT = re.compile(r"(?i)\bjudg[e]?ment\**\s*:[\s*]*(yes|no)\b")
+
 
 def is_nemo(row: LogRow) -> bool:
     """Return whether a row is a generation of NeMo-Skills."""
@@ -41,7 +43,6 @@ def nemo_facts(row: LogRow) -> Facts:
 def read_nemo(row: LogRow, place: Place) -> Iterator[Entry]:
     """Yield the row's sample."""
     seed = _SEED.fullmatch(place.path.name)
-    right = row.get("symbolic_correct")
     logprobs = row["logprobs"] if isinstance(row.get("logprobs"), list) else []
     yield Entry(
         where=place.where,
@@ -59,7 +60,14 @@ def read_nemo(row: LogRow, place: Place) -> Iterator[Entry]:
         logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
         seed=int(seed[1]) if seed else None,
         uid=f"rs{seed[1]}" if seed else None,
-        right=right if isinstance(right, bool) else None,
+        verdicts=_verdicts(row),
         # It looks for the end of the reasoning where it is told that the model reasons.
         thinking=row.get("_generation_finished_thinking") is False or None,
     )
+
+
+def _verdicts(row: LogRow) -> dict[str, bool]:
+    """Return what its graders said: the symbolic one, and a model as a judge, whose text says yes or no."""
+    said = {name: value for name in ("symbolic_correct", "is_correct") if isinstance(value := row.get(name), bool)}
+    judged = _JUDGEMENT.search(text) if isinstance(text := row.get("judgement"), str) else None
+    return {**said, **({"judgement": judged[1].lower() == "yes"} if judged else {})}

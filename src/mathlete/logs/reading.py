@@ -17,6 +17,7 @@ from mathlete.logs.entries import (
     Place,
     RowReader,
     as_text,
+    describe_golds_left_out,
     describe_unread_ends,
     dig,
     find_statement,
@@ -205,7 +206,9 @@ def _collect(
         samples = named.complete(samples, row, own=layout is not _TABLE)
         entries += samples
         failed += [] if samples else [where]
-    words = [*named.describe(path), *describe_unread_ends(path, entries)] if entries else []
+    words = []
+    if entries:
+        words = [*named.describe(path), *describe_unread_ends(path, entries), *describe_golds_left_out(path, entries)]
     return Log(path=path, layout=name, facts=agreed.facts, entries=entries, failed=failed, words=words)
 
 

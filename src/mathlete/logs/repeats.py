@@ -57,6 +57,30 @@ def take_once(placed: Sequence[Placed]) -> list[Placed]:
     return [one for one, part in zip(placed, parts, strict=True) if is_new(one, part)]
 
 
+def forget_shared_ids(logs: Sequence[Log], placed: Sequence[Placed]) -> tuple[list[Placed], list[str]]:
+    """Return the entries, without the ids of responses where one stands for several of them, and a sentence on that.
+
+    A server numbers its responses as it likes: Ollama with one of 999 numbers, KoboldCpp all with the same.
+    """
+    first: dict[str, Placed] = {}
+    for one in placed:
+        if logs[one.log].layout != "openai" or not one.entry.uid:
+            continue
+        known = first.setdefault(one.entry.uid, one)
+        if known is not one and _identity(known) != _identity(one):
+            forgotten = [
+                replace(each, entry=replace(each.entry, uid=None)) if logs[each.log].layout == "openai" else each
+                for each in placed
+            ]
+            shared = f"{one.entry.uid.rpartition('/')[0]!r:.40} in {known.entry.where} and in {one.entry.where}"
+            return forgotten, [f"the responses' ids name no samples, for one stands for several: {shared}"]
+    return [*placed], []
+
+
+def _identity(one: Placed) -> tuple[object, ...]:
+    return (one.problem_id, one.entry.problem_id, one.entry.content)
+
+
 def number_samples(kept: Sequence[Placed]) -> list[Placed]:
     """Return the samples with their numbers: the log's own where these are distinct, else in the order of the files."""
     of_problem: defaultdict[str, list[Placed]] = defaultdict(list)

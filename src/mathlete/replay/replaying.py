@@ -45,7 +45,7 @@ class Replay:
     recording: str = ""
     """Name of the pool that was replayed."""
     longest: int = 0
-    """Tokens of its longest sample: a cap below it is one; 0 where no tokens were recorded, or by an earlier version."""
+    """Tokens of its longest sample: a cap below it is one; 0 where no tokens were recorded, and by earlier versions."""
     timed: bool = True
     """Whether the samples' seconds were recorded."""
 

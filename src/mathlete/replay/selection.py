@@ -247,7 +247,7 @@ class CandidateChoice:
         shown = max(self.candidates, key=lambda one: one.expected_maximum)
         return [
             f"select {best.name}: {best.score:.2f} of {questions} expected where it counts; the submission with the "
-            f"highest public score has {self.by_public:.2f} there, a regret of {self.regret:.2f}; the one that turns "
+            f"highest public score has {self.by_public:.2f} there, a regret of {self.regret:z.2f}; the one that turns "
             f"out best, which nobody can know, {self.hindsight:.2f}",
             f"the highest public score of {counted(self.select, 'submission')} of {shown.name} is "
             f"{shown.expected_maximum:.2f} on average, where one has {shown.public:.2f}: the rest is luck",

@@ -9,6 +9,7 @@ from mathlete.solve import BudgetSettings, Ended, Policy
 MAY_DIFFER = frozenset(("suite", "suite_sha", "problems", "budget", "prompt", "n", "seed", "enough"))
 """Settings in which the slices of one recording may differ; a prompt's are in the prompt's own hash."""
 
+
 @dataclass(frozen=True, kw_only=True)
 class RunSettings:
     """What the scores of a run depend on. Their hash names the run's folder and says whether it is finished."""
@@ -35,7 +36,13 @@ class RunSettings:
     def fixed(self) -> dict[str, object]:
         """{name: value} of all settings that the slices of one recording have in common."""
         sampling = vars(self.policy.sampling)
-        named = {**vars(self), **vars(self.policy), **sampling, "stop": self.policy.stop, "stop strings": sampling["stop"]}
+        named = {
+            **vars(self),
+            **vars(self.policy),
+            **sampling,
+            "stop": self.policy.stop,
+            "stop strings": sampling["stop"],
+        }
         # A run without a word of its type was in float32, as `to_json` says.
         named |= {"dtype": self.dtype or "float32"}
         return {name: value for name, value in named.items() if name not in MAY_DIFFER | {"policy", "sampling"}}

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -91,8 +92,7 @@ class Pool:
                 # What a deadline cut is no sample: how long it would have become is not known.
                 if sample.finish != "clock":
                     samples.setdefault(sample.problem_id, []).append(sample)
-        for of_problem in samples.values():
-            _check_distinct(of_problem)
+        _check_distinct([its_samples for _, its_samples in runs])
         missing = {name for folder in folders for name in _read_missing(folder)}
         # Of answers in several runs nobody knows whether one run's equal another's.
         known = read_known(folders[0], verify_recording(folders[0])) if len(folders) == 1 else {}
@@ -153,7 +153,8 @@ class Pool:
             raise UserError(
                 "two runs compare only on problems they share",
                 value=f"none of {' and '.join(str(len(pool.problems)) for pool in pools)}",
-                cure="evaluate both models on the same suite",
+                cure="evaluate both models on the same suite; logs of several tools name its problems alike where each "
+                "is imported with --problems SUITE",
             )
         # Suites change from version to version, and files of problems number them anew: an id alone proves nothing.
         for other in by_id[1:]:
@@ -378,13 +379,26 @@ def _content(sample: Sample) -> tuple[object, ...]:
     return (sample.answer, sample.tokens, sample.logprob_mean, timed)
 
 
-def _check_distinct(samples: list[Sample]) -> None:
-    seen: set[tuple[object, ...]] = set()
-    for sample in samples:
-        if (key := (sample.index, sample.seed, *_content(sample))) in seen:
-            raise UserError(
-                "runs are pooled only with different samples",
-                value=f"problem {sample.problem_id} #{sample.index} twice",
-                cure="draw the runs with different --seed",
-            )
-        seen.add(key)
+def _check_distinct(runs: Sequence[Sequence[Sample]]) -> None:
+    drawn: list[dict[tuple[str, int, int], Sample]] = []
+    for samples in runs:
+        own: dict[tuple[str, int, int], Sample] = {}
+        for sample in samples:
+            first = own.setdefault((sample.problem_id, sample.index, sample.seed), sample)
+            if first is not sample and _content(first) == _content(sample):
+                raise _explain_twice(sample)
+        drawn.append(own)
+    for one, other in combinations(drawn, 2):
+        shared = one.keys() & other.keys()
+        same = [sample for name, sample in one.items() if name in shared and _content(sample) == _content(other[name])]
+        # Without a text single samples are alike by chance; those of a whole run are not.
+        if same and (len(same) == len(shared) or any(sample.text for sample in same)):
+            raise _explain_twice(same[0])
+
+
+def _explain_twice(sample: Sample) -> UserError:
+    return UserError(
+        "runs are pooled only with different samples",
+        value=f"problem {sample.problem_id} #{sample.index} twice",
+        cure="draw the runs with different --seed",
+    )

@@ -47,7 +47,8 @@ def _score_row(run: EvalRun) -> list[str]:
         str(scores.counts.unknown),
         str(scores.fallbacks),
         "–" if speed is None else f"{speed:,.0f}",
-        f"{facts.seconds:,.0f}" if facts else "–",
+        # Other tools' logs do not say how long the run took.
+        f"{facts.seconds:,.0f}" if facts and facts.seconds else "–",
         f"{facts.model} ({facts.settings.precision})" if facts else "not recorded",
     ]
 
