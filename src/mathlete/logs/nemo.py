@@ -2,8 +2,8 @@
 
 Layout: NVIDIA-NeMo/Skills, commit 8b18f39: `nemo_skills/inference/generate.py` (`dump_outputs`: the row of the data set
 with generation, num_generated_tokens, generation_time), `inference/model/base.py` (reasoning_content, finish_reason,
-logprobs), `evaluation/math_grader.py` (predicted_answer, symbolic_correct), `evaluation/metrics/utils.py` (judgement), and `pipeline/utils/generation.py` for
-the names of files.
+logprobs), `evaluation/math_grader.py` (predicted_answer, symbolic_correct), `evaluation/metrics/utils.py` (judgement),
+and `pipeline/utils/generation.py` for the names of files.
 """
 
 import re
