@@ -43,9 +43,9 @@ class Replay:
     selection: CandidateChoice | None = None
     """Which candidate to hand in, where that was asked."""
     recording: str = ""
-    """Name of the pool that was replayed."""
+    """Name of the pool that was replayed; "" in a replay of an earlier version."""
     longest: int = 0
-    """Tokens of its longest sample: a cap below it is one; 0 where no tokens were recorded, and by earlier versions."""
+    """Tokens of its longest sample: a cap below it is one; 0 where no tokens were recorded."""
     timed: bool = True
     """Whether the samples' seconds were recorded."""
 
@@ -60,9 +60,7 @@ class Replay:
             "recorded_per_problem": self.recorded_per_problem,
             "finish_order": self.finish_order and self.finish_order.to_json(),
             "words": self.words,
-            "recording": self.recording,
-            "longest": self.longest,
-            "timed": self.timed,
+            **({"recording": self.recording, "longest": self.longest, "timed": self.timed} if self.recording else {}),
             **({"selection": self.selection.to_json()} if self.selection else {}),
         }
 
