@@ -12,6 +12,7 @@ import pytest
 
 from mathlete.errors import UserError
 from mathlete.problems import Problem, write_problems
+from mathlete.report.html.tables import score_table
 from mathlete.sampling import Sample, SamplingConfig, read_samples
 from mathlete.sampling.harvest import Harvest
 from mathlete.scoring import EvalRun, Pool, Results, RunFacts, RunSettings, grade
@@ -299,3 +300,12 @@ def test_a_path_that_reads_one_of_several_members_says_so() -> None:
     rows = [{"id": 1, "gold": 2, "outputs": [{"text": "\\boxed{2}"}] * members} for members in (1, 8)]
     said = imported("r", write_lines("t.jsonl", rows), "--columns", "problem_id=id", "gold=gold", "text=outputs.0.text")
     assert any("outputs.0.text reads one member of outputs" in one and "others of 1 row;" in one for one in said)
+
+
+def test_what_no_log_says_is_no_figure_and_two_tools_need_one_suite(evaluate: CommandLine) -> None:
+    (file,) = HERE.glob("samples_*.jsonl")
+    assert evaluate("import", file, "--run", "lm", "--no-texts", "--json").result["tokens"] is None
+    (row,) = score_table([EvalRun.read(Path("lm"))]).rows
+    assert row[-3:-1] == ["–", "–"]
+    answer_table("other", "11")
+    assert "is imported with --problems SUITE" in evaluate("compare", "lm", "other").refusal
