@@ -1,6 +1,7 @@
 """Values to any number of digits: as mpmath has them, with the school's conventions for roots and degrees."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from itertools import product
 
@@ -9,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mathlete.answers.effort import start_count, steps_spent
 from mathlete.answers.forms import read
+from mathlete.answers.identity import sample
 from mathlete.answers.numeric import TreeEvaluation, constant_value, context
-from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number
+from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, number, symbols
 from tests.conftest import dear
 from tests.surds import surd
 
@@ -124,3 +127,29 @@ def test_odd_roots_are_real_and_undo_their_powers() -> None:
         root = constant_value(Node("root", (number(value), number(degree))))
         assert abs(root**degree - value) < mp.ldexp(1, -160)
         assert context(180).im(root) == 0
+
+
+TREES = [r"\sqrt{2}+1", r"\pi^2", "x^2+3x", r"\frac{x}{y}-1", r"\sin 20^\circ", r"\sqrt{x}", "2^{0.5}-x"]
+
+
+@given(order=st.lists(st.sampled_from(TREES), min_size=2, max_size=6))
+def test_a_value_takes_as_many_steps_however_often_it_was_asked_for(order: list[str]) -> None:
+    """So a comparison does not depend on those before it, and its precision is that of a first look."""
+    seen: dict[str, set[tuple[int, int, str]]] = {}
+    for text in order:
+        node = read(text)
+        start_count()
+        ctx = context(60)
+        value = sample(node) if symbols(node) else constant_value(node)
+        seen.setdefault(text, set()).add((steps_spent(), ctx.prec, repr(value)))
+    assert {text: len(ways) for text, ways in seen.items()} == dict.fromkeys(seen, 1)
+
+
+def test_a_threads_values_are_its_own() -> None:
+    """A number computes with the precision of its thread's context, which others must not change."""
+    node = read(r"\sqrt{2}+1")
+    mine = constant_value(node)
+    with ThreadPoolExecutor(1) as other:
+        theirs = other.submit(constant_value, node).result()
+    assert type(mine) is not type(theirs)
+    assert type(mine) is type(constant_value(node))

@@ -99,7 +99,13 @@ def _equal_numbers(a: Node, b: Node, patient: bool) -> bool:
             shift = FILTER_BITS - ctx.mag(value)
             near = Fraction(int(ctx.nint(ctx.ldexp(value, shift)))) / Fraction(2) ** shift
             return _round_to_ten_digits(near) == _round_to_ten_digits(decimal.fraction)
-    return is_zero(subtract(a, b), patient=patient)
+    return not _are_apart(a, b) and is_zero(subtract(a, b), patient=patient)
+
+
+def _are_apart(a: Node, b: Node) -> bool:
+    """Return whether two constants surely differ, by their values alone: each is computed once for all its pairs."""
+    (p, fine), (q, other) = ((constant_value(node), constant_value(node, 2 * FILTER_BITS)) for node in (a, b))
+    return bool(abs(fine - other) > 2**20 * (abs(fine - p) + abs(other - q)))
 
 
 def _equal_formulas(a: Node, b: Node, patient: bool) -> bool:

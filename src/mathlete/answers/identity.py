@@ -16,7 +16,7 @@ from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
 from mathlete.answers.breaks import LENGTHS, NATURAL, has_breaks, points_of
-from mathlete.answers.numeric import TreeEvaluation, context
+from mathlete.answers.numeric import TreeEvaluation, context, remember
 from mathlete.answers.tree import Node, OutOfSteps, TooBig, TooHard, Undefined, constant, symbols, walk
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def sample_whole(node: Node) -> Samples:
     return Samples(tuple(_evaluate(node, dict.fromkeys(names, Fraction(k)), imaginary) for k in range(-5, 6)))
 
 
+@remember
 def sample(node: Node) -> Samples:
     """Return the formula's values at the points.
 

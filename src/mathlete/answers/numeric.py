@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache, wraps
 from random import Random
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, ParamSpec, TypeAlias, TypeVar
 
-from mathlete.answers.effort import spend
+from mathlete.answers.effort import spend, steps_spent
 from mathlete.answers.exact import Env, as_integer, exact_value
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, symbols, walk
 
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 
     Value: TypeAlias = mpf | mpc
 
+Args = ParamSpec("Args")
+Result = TypeVar("Result")
+
 FILTER_BITS = 180
 """Precision of the first look: 54 digits."""
+_REMEMBERED = 1024
+"""Values that are kept: those of a problem's answers, and of its gold."""
 _MAX_MAGNITUDE = 1 << 40
 _MAX_TRIG_MAGNITUDE = 20_000
 _local = threading.local()
@@ -34,6 +40,30 @@ def context(bits: int) -> MPContext:
         _local.context = MPContext()
     _local.context.prec = bits
     return _local.context
+
+
+def remember(function: Callable[Args, Result]) -> Callable[Args, Result]:
+    """Return a function of trees with its latest results kept, in each thread for itself: its numbers are a context's.
+
+    Their steps are counted and the precision is set as if they were computed each time, so that a comparison does not
+    depend on those before it.
+    """
+
+    @lru_cache(maxsize=_REMEMBERED)
+    def compute(ctx: MPContext, *args: object) -> tuple[Result, int, int]:
+        before = steps_spent()
+        result = function(*args)  # type: ignore[call-arg]
+        return result, steps_spent() - before, ctx.prec
+
+    @wraps(function)
+    def look_up(*args: Args.args, **_: Args.kwargs) -> Result:
+        ctx, before = context(FILTER_BITS), steps_spent()
+        result, steps, ctx.prec = compute(ctx, *args)
+        if steps_spent() == before:
+            spend(steps)
+        return result
+
+    return look_up
 
 
 @dataclass(slots=True)
@@ -308,6 +338,7 @@ def exact_value_or_none(node: Node, env: Env) -> Fraction | None:
         return None
 
 
+@remember
 def constant_value(node: Node, bits: int = FILTER_BITS) -> Value:
     """Return the value of a tree without variables (see `TreeEvaluation.evaluate`)."""
     if symbols(node) or any(n.op == "apply" for n in walk(node)):
