@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import tyro
 
@@ -34,6 +35,9 @@ class BenchSettings:
     """Samples of each."""
     characters: int = 1000
     """Length of each sample's text."""
+    answers: Literal["short", "hard"] = "short"
+    """short: numbers in eight spellings, ten a problem; hard: roots, formulas, intervals, matrices and lists, nineteen
+    a problem, each compared with the gold as such."""
     json: bool = False
     """End with one line of JSON."""
 
@@ -47,19 +51,28 @@ class Cost:
     peak_gib: float
 
 
+_SHORT = ("{a}", r"\frac{{{a}}}{{7}}", "{a}.5", r"\sqrt{{{a}}}", "x = {a}", "({a}, 1)", r"{a}\pi", "{a} apples")
+_HARD = (
+    *(r"\frac{{{a}\sqrt{{{b}}}+{c}}}{{{d}}}", r"x^2+{a}x-{b}", r"(-\infty, {a}]\cup[{c}, \infty)"),
+    *(r"\begin{{pmatrix}}{a}&{b}\\{c}&{d}\end{{pmatrix}}", r"{a}+{b}i", r"\text{{{a} and {b}}}", r"2^{{{a}}}-{b}"),
+    "{a},{b},{c}",
+)
+
+
 def write_log(settings: BenchSettings) -> Iterator[str]:
-    """Yield the lines of a log: easy and hard problems, answers of some twenty shapes, some texts without any."""
+    """Yield the lines of a log: easy and hard problems, answers of eight shapes, some texts without any."""
     source = random.Random(0)
-    shapes = ("{}", r"\frac{{{}}}{{7}}", "{}.5", r"\sqrt{{{}}}", "x = {}", "({}, 1)", r"{}\pi", "{} apples")
+    shapes, others = (_HARD, 30) if settings.answers == "hard" else (_SHORT, 9)
     for number in range(settings.problems):
         shape, ease = source.choice(shapes), source.random()
+        rest = {"b": 2 + number % 97, "c": 6000 + number, "d": 3 + number % 89}
         for index in range(settings.samples):
-            value = number if source.random() < ease else number + source.randint(1, 9)
-            end = rf"</think>\boxed{{{shape.format(value)}}}" if source.random() < 0.95 else " and so on"
+            value = number if source.random() < ease else number + source.randint(1, others)
+            end = rf"</think>\boxed{{{shape.format(a=value, **rest)}}}" if source.random() < 0.95 else " and so on"
             line = {
                 "problem_id": f"p{number}",
                 "statement": f"Made-up problem {number}.",
-                "gold": shape.format(number),
+                "gold": shape.format(a=number, **rest),
                 "text": ("So we try the next case. " * (settings.characters // 25))[: -len(end)] + end,
                 "tokens": settings.characters // 4,
                 "seconds": round(source.lognormvariate(3, 0.5), 2),
