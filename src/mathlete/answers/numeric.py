@@ -52,7 +52,7 @@ def remember(function: Callable[Args, Result]) -> Callable[Args, Result]:
     @lru_cache(maxsize=_REMEMBERED)
     def compute(ctx: MPContext, *args: object) -> tuple[Result, int, int]:
         before = steps_spent()
-        result = function(*args)  # type: ignore[call-arg]
+        result = function(*args)  # type: ignore[arg-type, call-arg]
         return result, steps_spent() - before, ctx.prec
 
     @wraps(function)
