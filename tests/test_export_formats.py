@@ -6,7 +6,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from urllib.request import Request, urlopen
 
@@ -16,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from mathlete.errors import UserError
-from mathlete.export import EXPORT_FORMATS, Export, served
+from mathlete.export import EXPORT_FORMATS, Export
 from mathlete.export.effect import rows_of_traces
 from mathlete.export.formats.compressed import choose_group
 from mathlete.export.formats.gguf_files import F16, Q4_0, Q8_0, Gguf
@@ -395,19 +394,3 @@ def test_what_is_named_is_asked_for_and_int8_is_written_beside_it(
     export: Export, named: list[str], written: list[str]
 ) -> None:
     assert (export.named, export.written) == (named, written)
-
-
-def test_llama_cpp_positions_without_a_named_token_are_left_out() -> None:
-    # Its server gives no log-probabilities where the next token ends within a character.
-    rows = datasets.Dataset.from_list([{"input_ids": [5, 6, 7, 8, 9], "prompt_tokens": 2}])
-    values = torch.zeros(3, 16)
-    values[[0, 1, 2], [7, 8, 9]] = 1.0
-    reference: Any = SimpleNamespace(log_probabilities=values, heldout=SimpleNamespace(rows=rows))
-    told = {(5, 6): 7, (5, 6, 7): None, (5, 6, 7, 8): 3}
-
-    class Server:
-        def handle_completions(self, request: dict[str, Any]) -> dict[str, Any]:
-            token = told[tuple(request["prompt"])]
-            return {"choices": [{"logprobs": None if token is None else {"content": [{"id": token}]}}]}
-
-    assert [*served._next_tokens(Server(), reference)] == [(7, 7), (3, 9)]

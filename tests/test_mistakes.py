@@ -15,7 +15,7 @@ from mathlete.errors import UserError
 from mathlete.folders import require_result_file
 from mathlete.mistakes import explain, find_hub_cure, name_cause, require_words
 from mathlete.models import ModelSource
-from mathlete.models.names import explain_unreachable
+from mathlete.models.unreadable import explain_unreachable
 from mathlete.rehearsal.containers import namespaces_work
 from tests.conftest import POCKET_VAL, CommandLine, sample
 

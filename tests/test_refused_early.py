@@ -112,3 +112,19 @@ def test_no_next_token_of_llama_cpp_ends_the_survival_step(tmp_path: Path) -> No
 def test_a_hub_models_tokenizer_that_is_not_here_is_no_traceback() -> None:
     with pytest.raises(UserError, match="neither on this machine nor can it be loaded"):
         Q8_0.require(find_model("nobody/no-such-model"))
+
+
+def test_llama_cpp_positions_without_a_named_token_are_left_out() -> None:
+    # Its server gives no log-probabilities where the next token ends within a character.
+    rows = datasets.Dataset.from_list([{"input_ids": [5, 6, 7, 8, 9], "prompt_tokens": 2}])
+    values = torch.zeros(3, 16)
+    values[[0, 1, 2], [7, 8, 9]] = 1.0
+    reference: Any = SimpleNamespace(log_probabilities=values, heldout=SimpleNamespace(rows=rows))
+    told = {(5, 6): 7, (5, 6, 7): None, (5, 6, 7, 8): 3}
+
+    class Server:
+        def handle_completions(self, request: dict[str, Any]) -> dict[str, Any]:
+            token = told[tuple(request["prompt"])]
+            return {"choices": [{"logprobs": None if token is None else {"content": [{"id": token}]}}]}
+
+    assert [*served._next_tokens(Server(), reference)] == [(7, 7), (3, 9)]

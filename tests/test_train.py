@@ -386,11 +386,8 @@ def test_its_name_follows_from_the_training_alone(method: MethodName) -> None:
 def test_pocket_problems_are_byte_identical_and_readable(workdir: Path, train: CommandLine) -> None:
     for name, seed in (("a.jsonl", 7), ("b.jsonl", 7), ("c.jsonl", 8)):
         result = train("pocket-problems", name, "--count", 30, "--seed", seed, "--json").result
-    assert result == {
-        "file": "c.jsonl",
-        "problems": 30,
-        "sha256": hashlib.sha256(Path("c.jsonl").read_bytes()).hexdigest(),
-    }
+    sha256 = hashlib.sha256(Path("c.jsonl").read_bytes()).hexdigest()
+    assert result == {"file": "c.jsonl", "problems": 30, "sha256": sha256}
     assert Path("a.jsonl").read_bytes() == Path("b.jsonl").read_bytes() != Path("c.jsonl").read_bytes()
     for words, message in (
         (["--count", "0"], "--count must be at least 1"),

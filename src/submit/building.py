@@ -24,10 +24,10 @@ from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import VllmSettings
 from mathlete.solve import Policy
 from mathlete.submission import Build, Names, build_submission
-from mathlete.text import counted
 from mathlete.tir import ToolSettings
 from submit.adapters import AdapterChoices, build_adapter_command, note_build
 from submit.choices import CHOICES, name_kept, read_choices, write_choices
+from submit.described import describe_build
 from submit.mounting import find_export, find_model_files
 from submit.rules import find_rules
 from submit.settings import KAGGLE, WHEELS, WORK, RunFolder
@@ -386,22 +386,3 @@ def keep_choices(settings: BuildSettings) -> Path:
 NO_CHOICES = ("run", "overwrite", "json", "choices", "policy_file", "adapter")
 """Settings that say where and how a build is made, whose words are among the choices by now, or of an adapter, whose
 build keeps none."""
-
-
-def describe_build(made: Build, settings: BuildSettings, *, names: Names) -> list[str]:
-    """Return what was chosen, in lines: the model and what draws, how, and how long."""
-    config, solving = made.config, settings.solving
-    own = [f"{name} {value!r}" for name, value in config.prompt.to_json().items()]
-    own += [f"Python in {counted(config.tools.turns, 'turn')}"] if config.tools.turns else []
-    sampling = solving.sampling
-    clock = (config.clock.wall_s, config.clock.question_min_s, config.clock.question_max_s, config.clock.reserve_s)
-    return [
-        f"model      {settings.about.model_source or settings.model} · {made.weight_format} · engine {config.engine} · "
-        f"{made.machine}",
-        f"samples    n {solving.n} · at most {sampling.max_tokens:,} tokens · policy {solving.policy} · "
-        f"{f'forced answers weigh {solving.harvest:g} · ' if solving.harvest else ''}"
-        f"temperature {sampling.temperature:g} · seed {solving.seed}",
-        *([f"prompt     {' · '.join(own)}"] if own else ()),
-        "clock      {:,.0f} s · each question {:g} to {:g} s · {:g} s kept back".format(*clock),
-        f"on Kaggle  {names.owner}, by the rules of {config.competition.name}",
-    ]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from mathlete.errors import UserError
 from mathlete.models.hardware import Device
-from mathlete.models.names import ModelSource, explain_unreadable
+from mathlete.models.names import ModelSource
+from mathlete.models.unreadable import explain_unreadable
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from mathlete.errors import UserError, nearest
 from mathlete.models.calendars import fix_date
 from mathlete.models.hosted import HostedPrompts
-from mathlete.models.names import ModelSource, explain_unreadable
+from mathlete.models.names import ModelSource
 from mathlete.models.padding import list_conversations, read_template, render_parts, set_padding
+from mathlete.models.unreadable import explain_unreadable
 from mathlete.prompts import PromptFormat
 from mathlete.templates import Rendering, try_template
 

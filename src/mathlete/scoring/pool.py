@@ -341,9 +341,8 @@ def _read_missing(folder: Path) -> Sequence[str]:
 def _find_cap(samples: Iterable[Sample], folder: Path | None = None) -> int | None:
     """Return the cap at which samples ended, as their run says it, else the longest of those; None where none did."""
     longest = max((one.tokens for one in samples if one.finish == "length"), default=None)
-    if longest is None or folder is None or not (file := folder / "results.json").is_file():
+    if longest is None or folder is None or not (content := _read_results(folder)):
         return longest
-    content = read_json(file)
     # Another tool's log is imported with settings that are not the tool's.
     part: object = {} if "imported" in str(content.get("engine", "imported")) else content
     for key in ("policy", "sampling", "max_tokens"):
