@@ -1,0 +1,53 @@
+"""What a library's error stands for where a model cannot be read: memory, an unknown kind, a broken file, the hub."""
+
+from typing import TYPE_CHECKING
+
+from mathlete.errors import UserError
+from mathlete.mistakes import explain, find_hub_cure, name_cause
+from mathlete.runs import read_json
+
+if TYPE_CHECKING:
+    from mathlete.models.names import ModelSource
+
+
+def explain_unreadable(source: "ModelSource", error: Exception) -> Exception:
+    """Return what an error of a library stands for: memory, an unknown kind, a broken file, an unreachable model, or a
+    bug."""
+    if mistake := explain(error) or _explain_kind(source, error):
+        return mistake
+    for file in sorted(source.folder.glob("*.json")) if source.folder else ():
+        try:
+            read_json(file)
+        except UserError as broken:
+            return UserError(broken.rule, value=broken.value, cure="copy it from the base model's folder")
+    if source.folder or isinstance(error, OSError | ValueError):
+        return explain_unreachable(source, error)
+    return error
+
+
+def _explain_kind(source: "ModelSource", error: Exception) -> UserError | None:
+    """Return the error for a model of a kind that transformers knows by the model's own code alone, or not at all."""
+    own = "trust_remote_code" in str(error)
+    if not own and "does not recognize this architecture" not in str(error):
+        return None
+    kind = f"model_type {source.read_config().get('model_type')!r} of {source.location}"
+    return UserError(
+        "transformers must know the kind of a model by itself: code that comes with a model is not run",
+        value=f"{kind}, which needs its own code (auto_map)" if own else kind,
+        cure="take a model of a known kind, such as llama or qwen3; a newer transformers may know this one",
+    )
+
+
+def explain_unreachable(source: "ModelSource", error: Exception) -> UserError:
+    """Return the error for a model that can't be read: a broken folder, or a hub id that isn't on this machine."""
+    if source.folder:
+        return UserError(
+            f"{source.location} must be a model folder transformers can load ({' '.join(str(error).split())[:300]})",
+            cure="export it again, or copy its files from the base model's folder",
+        )
+    revision = f" --revision {source.revision}" if source.revision else ""
+    download = f"`hf download {source.location}{revision} --local-dir DIR`"
+    return UserError(
+        f"{source.location} is neither on this machine nor can it be loaded from the hub ({name_cause(error)})",
+        cure=f"{find_hub_cure(error)}on a machine with internet run {download}, then use --model DIR here",
+    )
