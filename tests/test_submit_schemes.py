@@ -252,6 +252,7 @@ def test_weights_of_an_older_modelopt_are_none_that_an_engine_takes_for_dense(tm
     write_json(model / "model.safetensors.index.json", {"weight_map": {"model.layers.0.up_proj.weight_scale": ""}})
     with pytest.raises(UserError, match=r"described by a quantization_config(?s:.*)got model\.layers\.0"):
         check_serving(model, KernelConfig(), weights=False)
+    (model / "model.safetensors.index.json").unlink()
     write_json(model / "hf_quant_config.json", MODELOPT)
     with pytest.raises(UserError, match=r"config\.json must say how weights are stored"):
         load_model(find_model(str(model)))

@@ -61,12 +61,12 @@ _FOREIGN = {"true": "true", "false": "false", "none": "null", "null": "null"}
 def parse_word(word: str, *, name: str) -> object:
     """Return the value that a word of a command line stands for: JSON where it is any, else the text itself.
 
-    >>> parse_word("false", name="--think"), parse_word("high", name="--effort"), parse_word("none", name="--effort")
-    (False, 'high', 'none')
-    >>> parse_word("False", name="--think")
+    >>> [parse_word(word, name="--vllm.extra eager") for word in ("false", "high", "none")]
+    [False, 'high', 'none']
+    >>> parse_word("False", name="--vllm.extra eager")
     Traceback (most recent call last):
         ...
-    mathlete.errors.UserError: --think must be spelled as JSON spells it, got False.
+    mathlete.errors.UserError: --vllm.extra eager must be spelled as JSON spells it, got False.
       Fix: write false
 
     Raises:
