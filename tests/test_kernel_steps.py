@@ -267,6 +267,19 @@ LOGS = [
     ("triton.runtime.errors.OutOfResources: shared memory, Required: 98304", "another error: triton.runtime"),
     ("EngineCore failed to start.", "a worker that died: RuntimeError: Engine core initialization failed."),
     ("ConnectionResetError: [Errno 104] Connection reset by peer", "a worker that died: RuntimeError: Engine core"),
+    ("RuntimeError: CUDART error: peer mapping resources exhausted", "GPUs that do not join: RuntimeError: CUDART"),
+    ("RuntimeError: CUDA error: peer access is not supported between these two devices", "GPUs that do not join"),
+    ("RuntimeError: Gloo connectFullMesh failed with [pair.cc:144] no error", "GPUs that do not join"),
+    ("torch.distributed.DistNetworkError: The client socket has timed out", "GPUs that do not join"),
+    ("torch.distributed.DistNetworkError: Broken pipe", "a worker that died: RuntimeError: Engine core"),
+    ("RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer", "a worker that died"),
+    ("TimeoutError: RPC call to sample_tokens timed out.", "GPUs that do not join"),
+    ("Failed: Cuda error csrc/custom_all_reduce.cuh:455 'invalid argument'", "GPUs that do not join"),
+    ("Dumping input data with config: disable_custom_all_reduce=False", "a worker that died"),
+    ("KeyError: '/psm_4fa0'", "a worker that died"),
+    ("Exception ignored in: <function Llm.__del__>\nAttributeError: 'Llm' object has no 'core'", "a worker that died"),
+    ("Exception ignored in: <function x>\nImportError: sys.meta_path is None", "a worker that died: RuntimeError: Eng"),
+    ("Exception ignored in: <function x>\nAttributeError: y\nKeyError: 'z'", "another error: KeyError: 'z'"),
 ]
 WRAPPERS = [
     "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {}",
@@ -303,3 +316,70 @@ def test_what_wraps_an_error_is_no_cause_where_the_error_stands_above_it(wrapper
         (alone,) = (step for step in plan_steps(config, gpus=2, model=DENSE) if step.name == "vllm on one GPU")
         first = EngineStep(name="vllm", engine="vllm", vllm=config.vllm)
         assert (alone.follow(first, cause) is not None) == bool(steps)
+
+
+DIED = "multiproc_executor.py:273] Worker proc VllmWorker-1 died unexpectedly, shutting down executor."
+DRAGGED = {
+    "in a request": """{died}
+(EngineCore pid=4363) ERROR 11-30 20:12:58 [dump_input.py:72] Dumping input data for V1 LLM engine (v0.19.1)
+(EngineCore pid=4363) ERROR 11-30 20:12:58 [core.py:1110] EngineCore encountered a fatal error.
+(EngineCore pid=4363) ERROR 11-30 20:12:58 [core.py:1110] Traceback (most recent call last):
+(EngineCore pid=4363) ERROR 11-30 20:12:58 [core.py:1110]     raise RuntimeError("cancelled")
+(EngineCore pid=4363) ERROR 11-30 20:12:58 [core.py:1110] RuntimeError: cancelled
+ERROR 11-30 20:12:58 [async_llm.py:707] vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. \
+See stack trace (above) for the root cause.
+(EngineCore pid=4363) RuntimeError: cancelled
+""",
+    "between steps": """{died}
+(EngineCore pid=4363) ERROR 11-30 20:12:58 [core.py:1110] RuntimeError: Executor failed.
+vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the cause.
+""",
+    "while it loads": """{died}
+(EngineCore pid=4363) ERROR 11-30 20:12:58 [core.py:1108] EngineCore failed to start.
+(EngineCore pid=4363) ERROR 11-30 20:12:58 [core.py:1108] ValueError: what only follows from it
+RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {{}}
+""",
+    "of which the log's tail has no more": """RuntimeError: cancelled
+vllm.v1.engine.exceptions.EngineDeadError: EngineCore encountered an issue. See stack trace (above) for the cause.
+""",
+}
+
+
+@pytest.mark.parametrize("log", DRAGGED.values(), ids=DRAGGED)
+def test_a_worker_that_dies_is_the_cause_and_what_its_end_drags_along_is_none(log: str) -> None:
+    """As 0.19.1 printed it where a worker of its was killed."""
+    died = f"(EngineCore pid=4363) ERROR 11-30 20:12:58 [{DIED}"
+    said = log.format(died=died)
+    cause = ENDED + find_cause_of_end(said)
+    assert cause.startswith(f"{ENDED}a worker that died: ")
+    path = walk(plan(VllmSettings(), gpus=4), cause, cause, cause)
+    assert [step.name for step in path] == ["vllm", "vllm with safer settings", "vllm on one GPU", "embedded"]
+    assert path[1].vllm.extra == {"disable_custom_all_reduce": "true"}
+    # Above it stands what the worker itself said.
+    if died in said:
+        assert find_cause_of_end(f"(Worker_TP1 pid=9) KeyError: 'a'\n{said}") == "another error: KeyError: 'a'"
+
+
+@pytest.mark.parametrize(
+    ("cause", "names"),
+    [
+        (
+            "GPUs that do not join: RuntimeError: CUDART error: invalid resource handle",
+            ["safer settings", "on one GPU"],
+        ),
+        ("another error: ValueError: cannot run with fewer GPUs than experts", ["safer settings"]),
+        ("another error: ValueError: GPU memory: a layout of 3", ["safer settings"]),
+        ("a port that is taken: compiling: Address already in use", ["safer settings"]),
+    ],
+)
+def test_a_step_follows_from_the_cause_and_not_from_a_line_that_it_quotes(cause: str, names: list[str]) -> None:
+    for heading in ("", ENDED, f"it ended a second time: {ENDED}"):
+        path = walk(plan(VllmSettings(), gpus=4), *[heading + cause] * 3)
+        assert [re.sub("^vllm (with )?", "", step.name) for step in path[1:]] == [*names, "embedded"]
+        assert path[1].vllm.attention_backend == "TRITON_ATTN"
+
+
+def test_a_signal_that_tells_of_shared_memory_is_a_cause_of_joined_gpus() -> None:
+    full = "SIGBUS: shared memory of the machine that is full, or a file that was cut under it"
+    cause = f"the engine's process ended with code -7 ({full}): another error: KeyError: 'a'"
+    assert [step.name for step in walk(plan(VllmSettings(), gpus=4), cause, cause)][2] == "vllm on one GPU"

@@ -36,6 +36,8 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ("compiling", r"torch\._(inductor|dynamo)\S*Error|InductorError|BackendCompilerFailed|triton\S*(Error|compil)"),
     ("a package that is missing or of another version", r"ModuleNotFoundError|ImportError|undefined symbol|"
      r"cannot open shared object|Could not load this library"),
+    ("GPUs that do not join", r"^(?!.*(by peer|Broken pipe)).*(CUDART error|peer access|peer mapping|\bGloo\b|"
+     r"DistNetworkError|DistStoreError|RPC call to .* timed out|custom_all_reduce\.cu)"),
 )  # fmt: skip
 """(What is wrong, how Python, torch, NCCL and vLLM say it), the more telling first: one fault drags others along."""
 
@@ -46,8 +48,16 @@ _WRAPPER = re.compile(
     r"died unexpectedly|WorkerProc.*(died|failed)"
 )
 """How vLLM says in one process that another has ended, whose own log may say why (0.19.1, v1/engine, v1/executor)."""
-_DRAGGED = re.compile(r"by peer|BrokenPipeError|EOFError|CancelledError")
-"""What the end of one process does to those that talk with it."""
+_GONE = re.compile(r"died unexpectedly")
+"""Of these the line of a logger below which all is dragged along; its others also stand above the error itself."""
+_DRAGGED = re.compile(
+    r"by peer|BrokenPipeError|Broken pipe|EOFError|CancelledError|RuntimeError: (cancelled$|Executor failed)|"
+    r"KeyError: '/(psm_|mp-)"
+)
+"""What the end of one process does to those that talk with it, and to the tracker of what they shared."""
+_IGNORED = re.compile(r"Exception ignored (in|while)\b")
+"""How Python begins to tell an error that it goes on from, as while it ends (`sys.unraisablehook`)."""
+_OTHER, _DIED = "another error", "a worker that died"
 
 _HARMLESS = re.compile(r"\b(DEBUG|INFO|WARNING) \d\d-\d\d \d\d:")
 """Lines of vLLM's logger that are no errors."""
@@ -59,25 +69,52 @@ def find_cause_of_end(log: str) -> str:
     """Return the likeliest cause in a process's log, with the line that says it; else its last line that is no cure."""
     # vLLM warns of much that it does without: of another build's kernels, of packages for pictures.
     lines = [line for line in log.splitlines() if line.strip() and not _HARMLESS.search(line)]
-    telling = [text for line in lines if not _SOURCE.match(text := _strip(line))]
+    telling = _leave_out_ignored([text for line in lines if not _SOURCE.match(text := _strip(line))])
     for cause, said in _CAUSES:
         if words := next((text for text in telling if re.search(said, text)), None):
             return _quote(cause, words)
     if wrapper := next(filter(_WRAPPER.search, telling), None):
         own = _find_own_error(telling)
-        return _quote("another error", own) if own else _quote("a worker that died", wrapper)
+        return _quote(_OTHER, own) if own else _quote(_DIED, wrapper)
     # The cure of a user's mistake stands indented below what is wrong.
     return next((line for line in reversed(lines) if not line.startswith(" ")), "it printed nothing")
 
 
+def match_causes(*names: str) -> str:
+    """Return the pattern by which a message has one of these causes: what it quotes of a log, or of an error, is none.
+
+    >>> bool(re.search(match_causes("GPU memory"), "it ended with code 1: GPU memory: CUDA out of memory"))
+    True
+    >>> bool(re.search(match_causes("GPU memory"), "it ended with code 1: another error: ValueError: GPU memory: 3"))
+    False
+    """
+    known = "|".join(map(re.escape, (*(cause for cause, _ in _CAUSES), _OTHER, _DIED)))
+    # How a process ended may say a cause too, which is then no heading.
+    return rf"^(?:(?!(?:{known}): ).)*?(?:{'|'.join(map(re.escape, names))})(?:: | that is |$)"
+
+
 def _find_own_error(telling: list[str]) -> str:
-    """Return the last error before the first one that only wraps another; "" where none stands there."""
+    """Return the last error before the first line that only says of another process's end; "" where none is there."""
     own = ""
-    for text in filter(_ERROR.match, telling):
-        if _WRAPPER.search(text):
+    for text in telling:
+        error = _ERROR.match(text)
+        if _GONE.search(text) or (error and _WRAPPER.search(text)):
             break
-        own = own if _DRAGGED.search(text) else text
+        own = text if error and not _DRAGGED.search(text) else own
     return own
+
+
+def _leave_out_ignored(telling: list[str]) -> list[str]:
+    """Return the lines without the errors that Python went on from."""
+    kept, ignored = list[str](), False
+    for text in telling:
+        error = _ERROR.match(text)
+        ignored = ignored or bool(_IGNORED.match(text))
+        if not ignored:
+            kept.append(text)
+        # Its traceback ends with the error.
+        ignored = ignored and not error
+    return kept
 
 
 def _quote(cause: str, words: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
+from mathlete.kernel.causes import match_causes
 from mathlete.kernel.config import KernelConfig
 from mathlete.models import Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
@@ -33,17 +34,22 @@ _TRITON = {"plain": "TRITON_ATTN", "low rank": "TRITON_MLA"}
 compute capability 7.0 on, as vLLM does. Sparse attention of low rank has none."""
 _NO_CUSTOM_REDUCE = {"disable_custom_all_reduce": "true"}
 """NCCL alone joins the GPUs then, without kernels that reach into each other's memory."""
-_CACHE = r"memory for the cache|does not fit into the cache"
-_FEWER = "fewer GPUs"
-_JOINS = rf"NCCL, which|shared memory of the machine|{_FEWER}"
-_JOINING = rf"{_JOINS}|a worker that died"
-_COMPILING = r": compiling:"
+_CACHES = "no memory for the cache", "a context that does not fit into the cache"
+_CACHE, _MEMORIES = match_causes(*_CACHES), match_causes("GPU memory", *_CACHES)
+_TOO_FEW = "fewer GPUs than it wants"
+_JOINED = "NCCL, which joins the GPUs", "shared memory of the machine", _TOO_FEW
+_FEWER, _JOINS = match_causes(_TOO_FEW), match_causes(*_JOINED)
+_JOINING = match_causes(*_JOINED, "GPUs that do not join", "a worker that died")
+_COMPILING = match_causes("compiling")
 _MEMORY = ("gpu_memory_utilization", "kv_gib", "max_model_len")
 _ABOUT = (
-    (rf"GPU memory|{_CACHE}", _MEMORY),
+    (_MEMORIES, _MEMORY),
     (_JOINS, ("tensor_parallel", "extra")),
     (_COMPILING, ("eager", "attention_backend", "extra")),
-    (r"a kernel that this GPU|a format of weights", ("attention_backend", "eager", "kv_dtype", "extra")),
+    (
+        match_causes("a kernel that this GPU lacks", "a format of weights without a kernel"),
+        ("attention_backend", "eager", "kv_dtype", "extra"),
+    ),
 )
 """(Pattern of causes by `mathlete.kernel.causes`, settings that they are about)."""
 _ALL = tuple(each.name for each in fields(VllmSettings))
@@ -138,7 +144,7 @@ def plan_steps(
         step(name="vllm", vllm=config.vllm),
         step(name="vllm with safer settings", change=safer),
         *([step(name="vllm on one GPU", mends=_JOINING, change=_stay_alone)] if gpus > 1 and shared > 1 else ()),
-        step(name="vllm with half the context", mends=rf"GPU memory|{_CACHE}", change=shorter),
+        step(name="vllm with half the context", mends=_MEMORIES, change=shorter),
         embedded if config.embedded else step(name="vllm again", vllm=config.vllm, repeats=True),
     ]
 
