@@ -259,7 +259,10 @@ def test_corrupted_sample_line_is_named(run: Path, evaluate: CommandLine) -> Non
         (["six.jsonl", "--engine", "vlm"], "did you mean vllm? Known: transformers, vllm, openai, ray"),
         (["six.jsonl", "--engine", "openai"], "--servers.urls must be at least one address"),
         (["six.jsonl", "--ray.workers", "0"], "--ray.workers must be at least 1, got 0"),
-        (["six.jsonl", "--time-budget", "0"], "SECONDS[:FLOOR:CEILING[:RESERVE]], finite, with SECONDS above 0, got '0'"),
+        (
+            ["six.jsonl", "--time-budget", "0"],
+            "SECONDS[:FLOOR:CEILING[:RESERVE]], finite, with SECONDS above 0, got '0'",
+        ),
         (["six.jsonl", "--sampling.top-p", "0"], "--sampling.top-p must be above 0"),
         (["six.jsonl", "--run", "mine"], "a step writes only into its own or an empty folder, got mine"),
     ],
