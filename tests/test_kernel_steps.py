@@ -218,6 +218,10 @@ def test_a_step_that_leaves_the_weights_no_memory_is_passed_over() -> None:
     # Safer settings would have all weights on the GPU.
     assert name(1, 44.0, away, OTHER) == ["again"]
     assert name(1, 0.0, away, OTHER) == ["with safer settings"]
+    # They would have them in 16 bits, too.
+    halved = VllmSettings(extra={"quantization": "fp8"})
+    assert name(1, 44.0, halved, OTHER) == ["again"]
+    assert name(1, 79.6, halved, OTHER) == ["with safer settings"]
 
 
 def test_triton_is_no_cure_where_compiling_fails_and_nothing_new_costs_no_boot() -> None:

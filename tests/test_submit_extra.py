@@ -317,6 +317,12 @@ ROOM: list[tuple[str, dict[str, object], VllmSettings, float, str]] = [
     ("NvidiaTeslaT4", QWEN, VllmSettings(extra={"cpu_offload_gb": "64"}), 10, ""),
     # The share of memory that vLLM is given, and no other.
     ("NvidiaH100", QWEN, VllmSettings(gpu_memory_utilization=0.95, max_model_len=9000), 70, ""),
+    # Dense weights that vLLM makes smaller as it loads them; embedding and head stay as they are.
+    ("NvidiaL4X1", QWEN, VllmSettings(extra={"quantization": "bitsandbytes"}), 28.4, ""),
+    ("NvidiaL4X1", QWEN, VllmSettings(extra={"quantization": "fp8"}), 28.4, ""),
+    ("NvidiaL4X1", QWEN, VllmSettings(extra={"quantization": "fp8"}), 45, "on one GPU of 22.5 GiB, got 2"),
+    ("NvidiaL4X1", {**QWEN, "vocab_size": 10**6}, VllmSettings(extra={"quantization": "fp8"}), 28.4, "got 2"),
+    ("NvidiaTeslaT4", QWEN, VllmSettings(extra={"quantization": "bitsandbytes"}), 28.4, ""),
     ("NvidiaH100", QWEN, VllmSettings(gpu_memory_utilization=0.5), 45, "on one GPU of 79.6 GiB, got 45.0 GiB"),
 ]
 

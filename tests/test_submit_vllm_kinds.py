@@ -38,6 +38,7 @@ def test_kinds_that_see_or_hear_are_among_those_that_vllm_serves() -> None:
         ("Qwen2AudioForConditionalGeneration", False),
         ("Gemma3nForConditionalGeneration", False),
         ("InternVLChatModel", False),
+        ("IsaacForConditionalGeneration", False),
     ],
 )
 def test_a_model_that_cannot_be_served_as_text_is_refused(tmp_path: Path, kind: str, served: bool) -> None:
@@ -56,7 +57,7 @@ def test_a_share_of_the_memory_leaves_cuda_its_own(gpu: str) -> None:
 
     assert f"got 1 of {GPUS[gpu].memory_gib:.1f} GiB" in wrong(1.0)
     cure = float(wrong(1.0).rpartition("give ")[2].partition(" ")[0])
-    assert 0.95 <= cure < 1
+    assert 0.98 <= cure < 1
     assert not wrong(cure)
     assert not wrong(0.95)
     assert wrong(cure + 0.01)

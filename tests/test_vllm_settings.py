@@ -102,8 +102,20 @@ def test_what_stands_for_vllm_has_its_names_and_fields() -> None:
         (
             "num_speculative_tokens must be provided with ngram_gpu",
             {"extra": {"block_size": "32", "speculative_config": '{"method": "ngram_gpu"}'}, "kv_gib": 1.0},
-            "see what it said above",
+            "said above; give --vllm.extra speculative_config otherwise, or leave it out",
         ),
+        (
+            "num_speculative_tokens must be provided unless the draft model's config has it",
+            {"extra": {"speculative_config": '{"method": "ngram"}'}, "eager": True},
+            "said above; give --vllm.extra speculative_config otherwise, or leave it out",
+        ),
+        ("Unknown method: 'medusa3'", {"extra": {"speculative_config": '{"method": "medusa3"}'}}, "extra speculative"),
+        ("Unknown method of loading", {"extra": {"speculative_config": '{"method": "ngram"}'}}, "said above"),
+        ("World size (4) is larger than the number of GPUs (2)", {"tensor_parallel": 4}, "give --vllm.tensor-parallel"),
+        ("please pass trust_remote_code=True", {"extra": {"enable_expert_parallel": "true"}}, "said above"),
+        ("AutoConfig could not be read automatically", {"extra": {"load_format": "auto"}}, "said above"),
+        ("the class Multiprocessing is not here", {"extra": {"distributed_executor_backend": "mp"}}, "said above"),
+        ("TritonAttn has none", {"extra": {"moe_backend": "triton"}}, "said above"),
         ("Block size 24 is not supported", {"extra": {"block_size": "24"}, "eager": True}, "give --vllm.extra block_s"),
         ("FLASHMLA is not valid", {"attention_backend": "FLASHMLA", "kv_gib": 1.0}, "give --vllm.attention-backend ot"),
         (

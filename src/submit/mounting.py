@@ -49,8 +49,11 @@ def find_export(model: str, *, engine: str, machine: str, config: KernelConfig) 
         return model, ""
 
     def refuse(export: Path) -> str:
-        choice = Build.choose_engine("auto", model=export, machine=machine, config=config)
-        return "" if choice.engine == "vllm" else choice.reason
+        try:
+            Build.choose_engine("vllm", model=export, machine=machine, config=config)
+        except UserError as error:
+            return f"{error.rule}, got {error.value}"
+        return ""
 
     chosen = choose_export(run, engine=engine, machine=machine, refuse=refuse)
     return str(chosen.folder), chosen.reason

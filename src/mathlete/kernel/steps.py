@@ -11,7 +11,6 @@ from functools import partial
 
 from mathlete.kernel.causes import match_causes
 from mathlete.kernel.config import KernelConfig
-from mathlete.models import Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
 
 _SAFE_ROWS = 64
@@ -136,9 +135,7 @@ def plan_steps(
     # A CPU build has one choice of most settings, and rehearses what a GPU's does.
     step = partial(EngineStep, engine="vllm", about=_ABOUT if gpus else ())
     if memory:
-        fits = partial(
-            _may_hold, gpus=gpus, shape=shape, weights=Shape.count_loaded(weights, model=model), memory=memory
-        )
+        fits = partial(_may_hold, gpus=gpus, shape=shape, model=model, weights=weights, memory=memory)
         step = partial(step, fits=fits)
     return [
         step(name="vllm", vllm=config.vllm),
@@ -149,12 +146,15 @@ def plan_steps(
     ]
 
 
-def _may_hold(vllm: VllmSettings, *, gpus: int, shape: VllmShape, weights: int, memory: int) -> bool:
+def _may_hold(
+    vllm: VllmSettings, *, gpus: int, shape: VllmShape, model: Mapping[str, object], weights: int, memory: int
+) -> bool:
     """Return whether each GPU's share of its memory is as much as its part of the weights."""
     shared = vllm.choose_parallel(gpus=gpus, heads=shape.shares) * vllm.count_stages()
     # A cache whose size is said is beside the share, as in `_change_memory`.
     share = vllm.gpu_memory_utilization if vllm.kv_gib is None else 1.0
-    return weights / shared - vllm.read_offloaded() <= share * memory
+    held = VllmShape.count_held(weights, model=model, vllm=vllm)
+    return held / shared - vllm.read_offloaded() <= share * memory
 
 
 def _make_safer(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmShape) -> VllmSettings:

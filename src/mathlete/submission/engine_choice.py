@@ -39,7 +39,7 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
         weights: the bytes of the model's weights.
 
     Raises:
-        UserError: vLLM is asked for and cannot serve that model there.
+        UserError: vLLM is asked for and cannot serve that model there, or may be chosen and a word of its own is wrong.
     """
     idle = config.vllm.list_flags()
     unused = f"; {' '.join(idle)} not used" if idle else ""
@@ -51,7 +51,8 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
         return EngineChoice(
             engine="vllm", reason="asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves"
         )
-    if word == "vllm":
+    # No word of the user's is a reason to take another engine without asking.
+    if word == "vllm" or (idle and refusal.rule.startswith("--vllm.")):
         raise refusal
     return EngineChoice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{unused}")
 
@@ -69,7 +70,7 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
         return UserError(f"vLLM {facts.version} must know the kind of model", value=kind, cure=embedded)
     if kind in facts.not_as_text:
         rule = f"vLLM {facts.version} must serve a model that sees or hears as text alone"
-        return UserError(rule, value=f"{kind}, which it does not boot so", cure=embedded)
+        return UserError(rule, value=f"{kind}, which it does not serve so", cure=embedded)
     stored = name_storage(model)
     served = [one for one in formats_of(model) if getattr(one, "engine", "vllm") == "vllm"]
     if not any(one.fits(gpu.capability) for one in served):

@@ -21,6 +21,9 @@ _MARLIN_GROUPS = (-1, 32, 64, 128)
 """Weights with a scale in common, of which its kernels have one (marlin_utils.py); -1: a whole column."""
 _ONLINE = ("fp8", "mxfp8", "bitsandbytes")
 """Ways to hold weights that need no files made for them (0.19.1, `get_quant_config` of weight_utils.py)."""
+_CONTEXT_GIB = 0.3
+"""Of a GPU for CUDA's context when vLLM asks what is free, before it loads anything. On cards of an L4's size it
+was 0.19 ("Free memory on device (21.84/22.03 GiB) on startup", in public logs of vLLM's)."""
 _LEAVE_OUT = "leave it out"
 
 
@@ -110,8 +113,8 @@ def _check_shares(vllm: VllmSettings, *, gpus: int, heads: int | None) -> Iterat
 
 def _check_memory(vllm: VllmSettings, *, gpu: Device) -> Iterator[UserError]:
     """Yield why vLLM would not find as much memory free as it is told to take (`request_memory` of worker/utils.py)."""
-    if vllm.gpu_memory_utilization > (most := 1 - gpu.context_bytes / gpu.memory):
-        rule = f"--vllm.gpu-memory-utilization must leave CUDA its own {gpu.context_bytes / 2**30:g} GiB of each GPU"
+    if vllm.gpu_memory_utilization > (most := 1 - _CONTEXT_GIB / gpu.memory_gib):
+        rule = f"--vllm.gpu-memory-utilization must leave CUDA its own {_CONTEXT_GIB:g} GiB of each GPU"
         value = f"{vllm.gpu_memory_utilization:g} of {gpu.memory_gib:.1f} GiB"
         yield UserError(rule, value=value, cure=f"give {math.floor(100 * most) / 100:g} at most")
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
-from mathlete.models import Device, Shape
+from mathlete.models import Device
 from mathlete.sampling.served import VllmShape
 from mathlete.submission.vllm_attention import choose_cache_type
 from mathlete.submission.vllm_fit import QUESTION_TOKENS
@@ -34,7 +34,7 @@ def find_wrong_offload(
         model: the model's config.json.
     """
     # No GPU leaves more there than it would hold.
-    most = Shape.count_loaded(weights, model=model) / shared
+    most = VllmShape.count_held(weights, model=model, vllm=config.vllm) / shared
     gpus, main = shared * config.vllm.count_replicas(), _MAIN_GIB.get(machine)
     offloaded = min(config.vllm.read_offloaded(), most) * gpus / 2**30
     if main is not None and offloaded > main - _MAIN_KEPT_GIB:
@@ -58,7 +58,7 @@ def find_crowding(
     """
     vllm, shape, stages = config.vllm, VllmShape.of(model), config.vllm.count_stages()
     computing = gpu.context_bytes + _COMPUTING
-    own = max(0.0, Shape.count_loaded(weights, model=model) / shared - vllm.read_offloaded())
+    own = max(0.0, VllmShape.count_held(weights, model=model, vllm=vllm) / shared - vllm.read_offloaded())
     # `determine_available_memory` of v1/worker/gpu_worker.py: the share is of all memory, a size is taken as it is.
     total = gpu.memory if vllm.kv_gib is not None else vllm.gpu_memory_utilization * gpu.memory
     free = total - own - computing

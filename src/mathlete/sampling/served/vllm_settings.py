@@ -25,6 +25,8 @@ _TOLD, _AT_ONCE = 20, 16
 """A sample's tokens are told in so many parts, and no more than so many at once: each part wakes this process once, and
 what comes behind a box that has closed is drawn in vain."""
 _LEAST_WORD = 3
+_ANYWHERE = ("auto", "false", "none", "null", "true")
+"""Values that many messages have, whatever they are about."""
 _MOST_ROWS = 2**16
 """vLLM makes tables for so many when it boots."""
 _NAMED = {
@@ -40,6 +42,12 @@ _NAMED = {
     "attention_config": "attention-backend",
 }
 """Arguments of vLLM that have a flag of their own: {argument: flag}."""
+_SAID = {
+    "tensor_parallel": ("world_size",),
+    "pipeline_parallel_size": ("world_size",),
+    "speculative_config": ("speculative", "speculators", "num_speculative_tokens", "draft_model"),
+}
+"""{setting: what vLLM calls it in messages, beside its name}."""
 _SET_HERE = (
     *("model", "revision", "tokenizer", "dtype", "skip_tokenizer_init", "generation_config", "disable_log_stats"),
     *("language_model_only", "logprobs_mode"),
@@ -100,14 +108,18 @@ class VllmSettings:
         >>> settings.list_named("FLASHMLA takes no block size of 24")
         ['--vllm.attention-backend', '--vllm.extra block_size']
         """
-        told = re.sub(r"[\s-]", "_", said.lower())
-        extra = [(f"--vllm.extra {name}", (name, word)) for name, word in self.extra.items()]
+        told = _fold(said)
+        extra = [(f"--vllm.extra {name}", name, _list_words(value)) for name, value in self.read_extra().items()]
         own = [
-            (flag, (name, *(word for word, flag in _NAMED.items() if flag == name.replace("_", "-")), vars(self)[name]))
+            (flag, name, (*(word for word, own in _NAMED.items() if flag == f"--vllm.{own}"), vars(self)[name]))
             for name, flag in zip(self.list_changed(), self.list_flags(), strict=True)
             if name != "extra"
         ]
-        return [flag for flag, words in (*own, *extra) if any(_is_in(word, told) for word in words)]
+        return [
+            flag
+            for flag, name, words in (*own, *extra)
+            if any(_is_in(word, told) for word in (name, *_SAID.get(name, ()), *words))
+        ]
 
     def read_extra(self) -> dict[str, object]:
         """Return the values that the words of `extra` stand for: JSON where they are any, else text.
@@ -218,6 +230,19 @@ class VllmSettings:
         }
 
 
+def _fold(text: str) -> str:
+    return re.sub(r"[\s-]", "_", text.lower())
+
+
+def _list_words(value: object) -> list[object]:
+    """Return a value's words by which a message may be about it: of JSON those in it, and keys of several words."""
+    if isinstance(value, dict):
+        return [*(key for key in value if "_" in key), *(word for one in value.values() for word in _list_words(one))]
+    return [word for one in value for word in _list_words(one)] if isinstance(value, list) else [value]
+
+
 def _is_in(word: object, told: str) -> bool:
-    """Return whether a message has a word; numbers and shorter words are in too many."""
-    return isinstance(word, str) and len(word) >= _LEAST_WORD and word.lower() in told
+    """Return whether a message has a whole word; numbers, shorter words and some more are in too many."""
+    if not isinstance(word, str) or len(word) < _LEAST_WORD or word.lower() in _ANYWHERE:
+        return False
+    return re.search(rf"(?<![a-z0-9]){re.escape(_fold(word))}(?![a-z0-9])", told) is not None

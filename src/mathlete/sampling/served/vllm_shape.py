@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 from mathlete.kaggle_image import vllm_facts
 from mathlete.models import Shape
+from mathlete.sampling.served.vllm_settings import VllmSettings
 
 _OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list", "block_configs")
 """Words by which layers keep other than all keys and values of a sample."""
@@ -34,6 +35,9 @@ _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_exp
 """What vLLM takes a mixture of experts by (`get_num_experts`)."""
 _SENSES = ("vision_config", "audio_config")
 """Parts of a config.json that describe what a model sees or hears with."""
+_HELD = {"bitsandbytes": 0.28, "fp8": 0.5, "mxfp8": 0.52}
+"""{how vLLM makes dense weights smaller as it loads them: part of 16 bits that a linear layer has then}, with scales
+for 64 weights of 4 bits and for 32 of mxfp8 (0.19.1, quantization/bitsandbytes.py and mxfp8.py)."""
 _MOST_GPUS = 1024
 """Beyond any machine."""
 
@@ -97,6 +101,32 @@ class VllmShape:
             number: bytes of a number.
         """
         return self.layers and 2 * self.layers * max(1, self.keys // shared) * self.width * number
+
+    @staticmethod
+    def count_held(weights: int, *, model: Mapping[str, object], vllm: VllmSettings) -> int:
+        """Return the bytes of weights that vLLM holds, by how it is told to make dense ones smaller.
+
+        Args:
+            weights: bytes of the weights as they are stored.
+            model: the model's config.json.
+            vllm: vLLM's settings.
+
+        >>> fp8 = VllmSettings(extra={"quantization": "fp8"})
+        >>> VllmShape.count_held(3000, model={"vocab_size": 50, "hidden_size": 10}, vllm=fp8)
+        2500
+        """
+        loaded = Shape.count_loaded(weights, model=model)
+        part = _HELD.get(str(vllm.read_extra().get("quantization")), 1.0)
+        if part == 1 or Shape.read_quantization(model) is not None:
+            return loaded
+        inner = model.get("text_config")
+        text = inner if isinstance(inner, Mapping) else model
+        numbers = _read_numbers(text)
+        # Embedding and head keep their 16 bits; a config that does not say whether they are one is read as of two.
+        tables = 2 * numbers.get("vocab_size", 0) * numbers.get("hidden_size", 0)
+        tied = any(one.get("tie_word_embeddings") is True for one in (model, text))
+        kept = min(loaded, tables if tied else 2 * tables)
+        return kept + int(part * (loaded - kept))
 
 
 def _read_numbers(text: Mapping[str, object]) -> dict[str, int]:
