@@ -13,6 +13,7 @@ from mathlete.problems import Problem
 from mathlete.rehearsal import RehearsalSettings
 from mathlete.rehearsal.draft import make_draft
 from mathlete.sampling.served import VllmSettings
+from mathlete.sampling.served.vllm_settings import KV_DTYPES
 from mathlete.submission import Build, checks
 from mathlete.submission.metadata import Names
 from mathlete.submission.vllm_fit import find_wrong_setting
@@ -26,6 +27,12 @@ def test_kinds_that_see_or_hear_are_among_those_that_vllm_serves() -> None:
     facts = vllm_facts()
     assert {*facts.not_as_text} < {*facts.multimodal} < {*facts.architectures}
     assert [*facts.multimodal] == sorted(facts.multimodal)
+    assert [*facts.not_as_text] == sorted(facts.not_as_text)
+
+
+def test_a_backends_types_of_the_cache_are_those_that_may_be_asked_for() -> None:
+    """As a build of an earlier version may ask for others, which preflight refuses."""
+    assert {word for one in vllm_facts().attention_backends.values() for word in one.kv} == {*KV_DTYPES}
 
 
 @pytest.mark.parametrize(
