@@ -283,6 +283,7 @@ LOGS = [
     ("KeyError: '/psm_4fa0'", "a worker that died"),
     ("Exception ignored in: <function Llm.__del__>\nAttributeError: 'Llm' object has no 'core'", "a worker that died"),
     ("Exception ignored in: <function x>\nImportError: sys.meta_path is None", "a worker that died: RuntimeError: Eng"),
+    ("Exception ignored in: <function x>\nKeyboardInterrupt:\nKeyError: 'z'", "another error: KeyError: 'z'"),
     ("Exception ignored in: <function x>\nAttributeError: y\nKeyError: 'z'", "another error: KeyError: 'z'"),
 ]
 WRAPPERS = [

@@ -57,6 +57,8 @@ _DRAGGED = re.compile(
 """What the end of one process does to those that talk with it, and to the tracker of what they shared."""
 _IGNORED = re.compile(r"Exception ignored (in|while)\b")
 """How Python begins to tell an error that it goes on from, as while it ends (`sys.unraisablehook`)."""
+_NO_ERROR = re.compile(r"(KeyboardInterrupt|SystemExit|GeneratorExit|StopIteration|\w+Warning)\b")
+"""The last line of a traceback of what is raised and is no error."""
 _OTHER, _DIED = "another error", "a worker that died"
 
 _HARMLESS = re.compile(r"\b(DEBUG|INFO|WARNING) \d\d-\d\d \d\d:")
@@ -108,12 +110,11 @@ def _leave_out_ignored(telling: list[str]) -> list[str]:
     """Return the lines without the errors that Python went on from."""
     kept, ignored = list[str](), False
     for text in telling:
-        error = _ERROR.match(text)
         ignored = ignored or bool(_IGNORED.match(text))
         if not ignored:
             kept.append(text)
-        # Its traceback ends with the error.
-        ignored = ignored and not error
+        # Its traceback ends with what was raised.
+        ignored = ignored and not (_ERROR.match(text) or _NO_ERROR.match(text))
     return kept
 
 
