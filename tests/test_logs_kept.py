@@ -102,12 +102,21 @@ def test_all_settings_must_agree_but_those_that_are_named() -> None:
         assert (with_setting(name, "other").fixed == SETTINGS.fixed) == (name in MAY_DIFFER), name
 
 
+def trim(*names: str) -> list[Path]:
+    """Leave out the problem without a sample: the replay wants some of each."""
+    for name in names:
+        file = Path(name, "problems.jsonl")
+        file.write_text("\n".join(file.read_text().splitlines()[:3]))
+    return [*map(Path, names)]
+
+
 OTHER: list[tuple[str, object, bool]] = [
     # (setting, its value in the other run, whether runs are pooled that differ in it)
     ("dtype", "bfloat16", False),
-    ("harvest", 1.0, False),
+    ("harvest", 0.0, False),
+    ("harvest", 1.0, True),
     ("harvest_tokens", 64, False),
-    ("timeout_s", 2.0, False),
+    ("timeout_s", 2.0, True),
     ("temperature", 1.5, False),
     ("tools", {"turns": 2}, False),
     ("opens_thoughts", "yes", False),
@@ -124,15 +133,78 @@ def test_runs_of_other_settings_are_no_slices_of_one(name: str, value: object, p
     forced_run("other", replace(other, policy=replace(other.policy, seed=1)))
     with pytest.raises(UserError, match=f"with the same {name}, got"):
         imported("r", "one", "other")
-    folders = [Path(name) for name in ("one", "other")]
-    for folder in folders:  # the replay wants samples of each problem
-        lines = (folder / "problems.jsonl").read_text().splitlines()[:3]
-        (folder / "problems.jsonl").write_text("\n".join(lines))
+    folders = trim("one", "other")
     if pooled:
         assert Pool.read(folders).fewest == 2
     else:
         with pytest.raises(UserError, match=f"pooled only with the same {name}, got"):
             Pool.read(folders)
+
+
+def test_a_limit_in_time_tells_runs_apart_where_it_cancelled_a_sample() -> None:
+    forced_run("one")
+    other = with_setting("timeout_s", 2.0)
+    forced_run("other", replace(other, policy=replace(other.policy, seed=1)))
+    lines = Path("other/samples.jsonl").read_text().replace('"finish": "stop"', '"finish": "cancelled"', 1)
+    Path("other/samples.jsonl").write_text(lines)
+    with pytest.raises(UserError, match="pooled only with the same timeout_s, got"):
+        Pool.read(trim("one", "other"))
+
+
+def test_dense_weights_are_those_that_auto_holds() -> None:
+    for seed, held in enumerate(("auto", "dense")):
+        forced_run(held, replace(SETTINGS, precision=held, policy=replace(SETTINGS.policy, seed=seed)))
+    imported("joined", "auto", "dense")
+    assert len(read_samples(Path("joined/samples.jsonl"))) == 18
+    assert Pool.read(trim("auto", "dense")).fewest == 2
+
+
+@pytest.mark.parametrize("budget", [SETTINGS.budget, None])
+def test_joined_runs_on_a_clock_stopped_early(budget: BudgetSettings | None, evaluate: CommandLine) -> None:
+    settings = replace(SETTINGS, budget=budget)
+    for seed, name in enumerate(("one", "other")):
+        forced_run(name, replace(settings, policy=replace(settings.policy, seed=seed)))
+    # Beside another tool's log the settings are nobody's.
+    table = [{"id": "p9", "gold": "8", "answer": "8", "seed": 1}]
+    imported("joined", "one", "other")
+    imported("beside", "one", write_lines("t.jsonl", table), "--columns", "problem_id=id", "gold=gold", "answer=answer")
+    for name in ("joined", "beside"):
+        assert EvalRun.read(Path(name)).pool.whole is False
+    told = evaluate("replay", *trim("joined"), "--n", 1, "--stop", "none", "--simulations", 20).stdout
+    assert "the recording stopped early" in " ".join(told.split())
+
+
+def test_an_unfinished_run_that_is_imported_may_have_stopped() -> None:
+    forced_run("run", replace(SETTINGS, budget=None))
+    Path("run/results.json").unlink()
+    imported("joined", "run", "--accept-refused", "a try")
+    pool = EvalRun.read(Path("joined")).pool
+    assert (pool.whole, pool.stopped_early) == (None, True)
+
+
+def test_the_cap_of_a_log_that_says_it_is_the_logs() -> None:
+    rows = [{"id": "a", "gold": "1", "answer": "1", "n": n, "finish": "length", "tokens": 3990 + n} for n in range(2)]
+    columns = ("problem_id=id", "gold=gold", "answer=answer", "index=n", "seed=n", "finish=finish", "tokens=tokens")
+    for name, cap in (("said", {"max_tokens": 4096}), ("unsaid", {})):
+        imported(name, write_lines(f"{name}.jsonl", [{**row, **cap} for row in rows]), "--columns", *columns)
+    said, unsaid = Pool.read([Path("said")]), Pool.read([Path("unsaid")])
+    assert (said.cut_at, unsaid.cut_at) == (4096, 3991)
+    with pytest.raises(UserError, match="must be at most 3991") as refused:
+        unsaid.require_cap(4096)
+    assert "--sampling" not in refused.value.cure
+
+
+@pytest.mark.parametrize("logprobs", [True, False])
+def test_a_copy_without_texts_is_the_same_recording(logprobs: bool) -> None:
+    forced_run("run")
+    file = Path("run/samples.jsonl")
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    # In the copy a hash stands for an answer in prose.
+    rows = [{**row, "answer": "they all are " * 30} if logprobs and row["answer"] == "9" else row for row in rows]
+    write_lines(str(file), [row if logprobs else {**row, "logprob_mean": None} for row in rows])
+    imported("copy", "run", "--no-texts")
+    with pytest.raises(UserError, match="only with different samples"):
+        Pool.read(trim("run", "copy"))
 
 
 def answer_table(name: str, answers: str) -> Path:
@@ -154,13 +226,38 @@ def test_recordings_without_texts_are_the_same_only_where_all_is() -> None:
         Pool.read([one, other, third])
 
 
-def test_an_uneven_log_of_another_tool_stopped_for_nothing(evaluate: CommandLine) -> None:
-    answer_table("even", "1122")
+UNEVEN: list[tuple[int, str, bool | None]] = [
+    # (requests that ended in an error, how a sample ended, whether no rule and no clock kept samples)
+    (0, "stop", None),
+    (1, "stop", True),
+    (2, "stop", None),
+    (1, "length", True),
+    (1, "cancelled", None),
+]
+
+
+@pytest.mark.parametrize(("errors", "finish", "whole"), UNEVEN)
+def test_samples_of_another_tool_are_lost_only_where_errors_account_for_them(
+    errors: int, finish: str, whole: bool | None, evaluate: CommandLine
+) -> None:
+    words = served("a.jsonl", [f"chatcmpl-{number}" for number in range(12)], SAID)
+    rows = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()][:-1]
+    rows[0]["choices"][0]["finish_reason"] = finish
+    write_lines("a.jsonl", rows + [{"error": {"message": "overloaded"}, "problem_id": "x"}] * errors)
+    imported("r", *words)
+    # An import of the import knows as much.
+    imported("again", "r")
+    for name in ("r", "again"):
+        pools = [Pool.read([Path(name)]), EvalRun.read(Path(name)).pool]
+        assert [(pool.is_uneven, pool.whole, pool.stopped_early) for pool in pools] == [(True, whole, not whole)] * 2
+    told = " ".join(evaluate("replay", "again", "--n", 1, "--stop", "none", "--simulations", 20).stdout.split())
+    assert ("some were lost, and none to a rule or a clock" in told) == bool(whole)
+    assert ("stopped early, or lost some, the log does not say which" in told) == (whole is None)
+
+
+def test_a_run_on_a_clock_stopped_early_and_so_may_an_unfinished_one() -> None:
+    assert Pool.read([answer_table("even", "1122")]).whole
     folder = answer_table("uneven", "112")
-    pools = [Pool.read([folder]), EvalRun.read(folder).pool]
-    assert [(pool.is_uneven, pool.stopped_early) for pool in pools] == [(True, False)] * 2
-    told = evaluate("replay", "uneven", "--n", 1, "--stop", "none", "--simulations", 20).stdout
-    assert "some were lost, and none to a rule or a clock" in " ".join(told.split())
     # Of a run on a clock the late samples are missing, and of an unfinished one nobody knows.
     forced_run("clock")
     assert EvalRun.read(Path("clock")).pool.stopped_early

@@ -17,11 +17,11 @@ from mathlete.lost import Lost, finite_logprob
 from mathlete.problems import Problem
 from mathlete.reasoning import THINK, ends_in_opening
 from mathlete.sampling import Sample
-from mathlete.scoring import EvalRun, RunFacts
+from mathlete.scoring import EvalRun, RunFacts, RunSettings
 
 LogRow = Mapping[str, Any]
 """A row of a log: its cells by column."""
-IMPORTED = "imported"
+IMPORTED = RunSettings.IMPORTED
 """The engine of a run that is made of other tools' logs."""
 NO_STATEMENT = "(not in the log)"
 """Stands for a problem's statement where a log has none."""
@@ -185,7 +185,7 @@ def as_text(value: object) -> str | None:
     if value is None or isinstance(value, bool | Mapping) or (isinstance(value, float | Decimal) and math.isnan(value)):
         return None
     text = str(value)
-    if isinstance(value, float | Decimal) and math.isfinite(value) and value % 1 == 0:
+    if isinstance(value, float | Decimal) and math.isfinite(value) and value == int(value):
         text = str(int(value))
     return text if text.strip() else None
 

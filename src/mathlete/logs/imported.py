@@ -12,7 +12,7 @@ from typing import Any
 from mathlete.answers import compare, label_classes, parse
 from mathlete.environment import code_state
 from mathlete.gates import GateOutcome
-from mathlete.logs.entries import IMPORTED
+from mathlete.logs.entries import IMPORTED, Log
 from mathlete.logs.joining import SETTINGS, Joined
 from mathlete.problems import Problem, hash_problems, write_problems
 from mathlete.runs import write_atomically, write_json
@@ -28,6 +28,8 @@ _FEW = 20
 _COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[^\W\d_]{3,}")
 """A word: what has fewer letters may be a product."""
+_BROKEN_OFF = {"cancelled", "boxed", "clock"}
+"""Ends of samples by which a tool may have had a clock, or a rule that it stopped by."""
 _LETTERS = str.maketrans("0123456789abcdef", "ghijklmnopqrstuv")
 """Digits beside words are no text to the checker."""
 
@@ -105,6 +107,9 @@ def _solve(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Iterator[Sol
         # A problem that no log has a sample of is one that a run came to without time.
         of = logs[problem.id] or {number for number, known in enumerate(solved) if problem.id in known}
         alone = solved[next(iter(of))].get(problem.id) if len(of) == 1 else None
+        late = any(
+            _was_cut(log, solved[number].get(problem.id)) for number, log in enumerate(joined.logs) if number in of
+        )
         if alone and len(alone.voting) != len(of_problem):
             alone = None
         settled = alone is not None and alone.ended == "rule"
@@ -116,10 +121,27 @@ def _solve(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Iterator[Sol
             samples=[one for one in of_problem if one.finish != "clock"],
             unfinished=[one for one in of_problem if one.finish == "clock"],
             seconds=max((sample.seconds for sample in of_problem), default=0.0),
+            ended="time" if late else "all",
         )
         # Without texts an answer that is one is its hash, also where the run itself chose it.
         own = alone and replace(alone, answer=shown.get((problem.id, alone.answer or ""), alone.answer))
         yield replace(own, votes=votes, samples=fresh.samples, unfinished=fresh.unfinished) if own else fresh
+
+
+def _was_cut(log: Log, solution: Solution | None) -> bool:
+    """Return whether a clock kept samples of a problem from a run."""
+    asked = log.run_facts.samples_asked(solution.ended) if log.run_facts and solution else None
+    return solution is not None and asked is not None and len(solution.samples) < asked
+
+
+def _is_whole(joined: Joined) -> bool:
+    """Return whether it is known that no rule and no clock kept samples from the logs: errors account for them all."""
+    runs = [log.run for log in joined.logs if log.run]
+    if any(run.pool.whole is not True for run in runs) or {one.finish for one in joined.samples} & _BROKEN_OFF:
+        return False
+    lost = sum(len(log.failed) for log in joined.logs)
+    lost += sum(RunFacts.count_gaps(one for item in run.graded for one in item.solution.samples) for run in runs)
+    return lost == RunFacts.count_gaps(joined.samples)
 
 
 def _facts(joined: Joined, writing: Writing) -> RunFacts:
@@ -151,7 +173,9 @@ def _common_facts(runs: Sequence[RunFacts]) -> dict[str, Any]:
     """Return what the engines said, as far as no two runs contradict each other; what one alone says stands."""
     every = {name: value for run in runs for name, value in run.engine_facts.items()}
     return {
-        name: value for name, value in every.items() if all(run.engine_facts.get(name, value) == value for run in runs)
+        name: value
+        for name, value in every.items()
+        if name != "whole" and all(run.engine_facts.get(name, value) == value for run in runs)
     }
 
 
@@ -185,7 +209,10 @@ def _lacks(joined: Joined, writing: Writing) -> dict[str, object]:
     missing = sorted({*joined.missing, *(() if writing.texts else ("text", "statement"))})
     assumed = {} if writing.pace is None else {"assumed": {"seconds": f"tokens / {writing.pace:g}"}}
     thoughts = {} if joined.opening is None else {"thoughts": joined.opening.describe()}
-    return {**({"missing": missing} if missing else {}), **assumed, **thoughts}
+    # Whether a run of this project may have stopped its own settings say.
+    foreign = joined.own_facts is None or joined.own_facts.settings.engine == IMPORTED
+    whole = {"whole": True} if foreign and RunFacts.count_gaps(joined.samples) and _is_whole(joined) else {}
+    return {**({"missing": missing} if missing else {}), **assumed, **thoughts, **whole}
 
 
 def _slices(joined: Joined, graded: Sequence[Graded]) -> dict[str, object]:

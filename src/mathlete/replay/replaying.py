@@ -309,7 +309,12 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
             f"warning: only {counted(len(pool.problems), 'problem')} {agree(len(pool.problems), 'is', 'are')} recorded "
             f"for {questions} questions; each comes several times and the subset interval is the new set's"
         )
-    if pool.stopped_early:
+    if pool.stopped_early and pool.whole is None:
+        sentences.append(
+            "warning: the problems have different numbers of samples: the recording stopped early, or lost some, the log "
+            "does not say which; where it stopped, what is replayed from the rest is biased towards quick answers"
+        )
+    elif pool.stopped_early:
         sentences.append(
             "warning: the problems have different numbers of samples: the recording stopped early, its missing samples "
             "are the late ones, and what is replayed from the rest is biased towards quick answers"

@@ -1,9 +1,11 @@
 """Facts of a run: what its scores depend on, and what it was made with."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+from mathlete.sampling import Sample
 from mathlete.solve import BudgetSettings, Ended, Policy
 
 MAY_DIFFER = frozenset(("suite", "suite_sha", "problems", "budget", "prompt", "n", "seed", "enough"))
@@ -31,6 +33,8 @@ class RunSettings:
     """What `--servers.opens-thoughts` says of a server's own template; auto: nothing."""
     engine: str
     model_sha: str
+    IMPORTED: ClassVar = "imported"
+    """The engine of a run that is made of other tools' logs."""
 
     @property
     def fixed(self) -> dict[str, object]:
@@ -43,8 +47,8 @@ class RunSettings:
             "stop": self.policy.stop,
             "stop strings": sampling["stop"],
         }
-        # A run without a word of its type was in float32, as `to_json` says.
-        named |= {"dtype": self.dtype or "float32"}
+        # A run without a word of its type was in float32, as `to_json` says. Dense weights are what auto makes of them.
+        named |= {"dtype": self.dtype or "float32", "precision": self.precision.replace("dense", "auto")}
         return {name: value for name, value in named.items() if name not in MAY_DIFFER | {"policy", "sampling"}}
 
     def to_json(self) -> dict[str, Any]:
@@ -114,6 +118,12 @@ class RunFacts:
         """
         return self.n if ended == "time" or (ended == "all" and self.settings.budget is not None) else None
 
+    @staticmethod
+    def count_gaps(samples: Iterable[Sample]) -> int:
+        """Return how many samples the problems lack to have as many as the one with the most."""
+        counts = Counter(sample.problem_id for sample in samples if sample.finish != "clock").values()
+        return len(counts) * max(counts, default=0) - sum(counts)
+
     def to_json(self) -> dict[str, Any]:
         """Return the facts in the order of results.json."""
         return {
@@ -139,12 +149,24 @@ class RunFacts:
         return cls(**own, settings=RunSettings.from_json(row), engine_facts={name: row[name] for name in engine})
 
 
-def may_have_stopped(ended: Mapping[str, int], settings: RunSettings | None) -> bool:
-    """Return whether a rule or a clock may have kept samples from a run; its settings are None where they are not
-    known."""
+def is_whole(
+    ended: Mapping[str, int], settings: RunSettings | None, samples: Iterable[Sample], *, told: object
+) -> bool | None:
+    """Return whether no rule and no clock kept samples from a run; None where nobody knows.
+
+    Args:
+        ended: {why a problem ended: how many did}.
+        settings: the run's; None where they are not known.
+        samples: all that it has.
+        told: what an import says in results.json of the logs that it was made of (`whole`).
+    """
     if settings is None or settings.budget is not None or settings.policy.stop != "none":
-        return True
-    return bool(ended.keys() & {"rule", "time"})
+        return False
+    if ended.keys() & {"rule", "time"}:
+        return False
+    # Another tool's own rules and clock are in no log: its samples are all there, or it says what became of the others.
+    known = settings.engine != RunSettings.IMPORTED or told is True or not RunFacts.count_gaps(samples)
+    return known or None
 
 
 def _budget(row: Mapping[str, Any] | None) -> BudgetSettings | None:

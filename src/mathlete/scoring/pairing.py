@@ -129,7 +129,7 @@ class Comparison:
             )
         if self.stopped_early:
             sentences.append(
-                f"a run stopped early: its pass@1 is over the samples that were in, and votes are over {self.k}"
+                f"a run stopped early, or lost samples: its pass@1 is over the samples that were in, and votes are over {self.k}"
             )
         return sentences
 

@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,21 +14,16 @@ from mathlete.metrics import FinishOrder, finish_order
 from mathlete.organiser import Grade
 from mathlete.problems import Problem, read_problems
 from mathlete.reasoning import closes_unopened
-from mathlete.runs import read_json, verify_if_made
+from mathlete.runs import verify_if_made
 from mathlete.sampling import Sample, read_samples
-from mathlete.scoring.facts import RunSettings, may_have_stopped
 from mathlete.scoring.grading import finish_times, judge
 from mathlete.scoring.known import find_grades, read_known
+from mathlete.scoring.pooling import check_distinct, check_one_model, find_cap, read_missing, read_whole
 from mathlete.scoring.results import ProblemResult
 from mathlete.shipped import name_recording
 
 if TYPE_CHECKING:
     from mathlete.scoring.ballot import Array
-
-_NAMED = ("model_sha", "prompt_sha")
-"""What pooled runs must have in common, as far as their results.json say, also where another program wrote these."""
-_VOTED = ("vote", "select")
-"""Settings that no sample depends on: the replay votes anew."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +55,8 @@ class Pool:
 
     name: str
     problems: list[Recorded]
-    whole: bool = False
-    """Whether it is known that no rule and no clock kept a sample from being recorded."""
+    whole: bool | None = False
+    """Whether no rule and no clock kept a sample from being recorded; None: nobody knows."""
     missing: frozenset[str] = frozenset()
     """What was not recorded: `seconds`, `tokens`, `text`, `logprobs`. The samples' fields then hold nothing."""
     cut_at: int | None = None
@@ -77,7 +71,8 @@ class Pool:
             UserError: a folder without those files, a problem without samples, or runs that cannot be one pool.
         """
         runs = [read_recording(folder) for folder in folders]
-        _check_one_model(folders)
+        every = [its_samples for _, its_samples in runs]
+        check_one_model(folders, every)
         problems: dict[str, Problem] = {}
         samples: dict[str, list[Sample]] = {}
         for folder, (its_problems, its_samples) in zip(folders, runs, strict=True):
@@ -92,14 +87,15 @@ class Pool:
                 # What a deadline cut is no sample: how long it would have become is not known.
                 if sample.finish != "clock":
                     samples.setdefault(sample.problem_id, []).append(sample)
-        _check_distinct([its_samples for _, its_samples in runs])
-        missing = {name for folder in folders for name in _read_missing(folder)}
+        check_distinct(every)
+        missing = {name for folder in folders for name in read_missing(folder)}
         # Of answers in several runs nobody knows whether one run's equal another's.
         known = read_known(folders[0], verify_recording(folders[0])) if len(folders) == 1 else {}
         name = ", ".join(map(name_recording, folders))
-        whole = not any(map(_may_have_stopped, folders))
+        told = [read_whole(folder, its) for folder, its in zip(folders, every, strict=True)]
+        whole = False if False in told else None if None in told else True
         pool = cls.of(list(problems.values()), samples, name=name, missing=missing, known=known, whole=whole)
-        caps = [cap for folder, (_, its) in zip(folders, runs, strict=True) if (cap := _find_cap(its, folder))]
+        caps = [cap for folder, its in zip(folders, every, strict=True) if (cap := find_cap(its, folder))]
         return replace(pool, cut_at=min(caps, default=None))
 
     @classmethod
@@ -111,12 +107,12 @@ class Pool:
         name: str = "",
         missing: Iterable[str] = (),
         known: Mapping[str, ProblemResult] = {},
-        whole: bool = False,
+        whole: bool | None = False,
     ) -> Self:
         """Pool these problems with their samples, by problem id.
 
         `missing` is what they lack, `known` what this checker said of them before (`mathlete.scoring.known`), `whole`
-        whether it is known that no rule and no clock kept a sample from being recorded.
+        whether no rule and no clock kept a sample from being recorded, None where nobody knows.
 
         Raises:
             UserError: no problem, or one without samples.
@@ -137,7 +133,7 @@ class Pool:
             problems=recorded,
             whole=whole,
             missing=frozenset(lacking),
-            cut_at=_find_cap([sample for item in recorded for sample in item.samples]),
+            cut_at=find_cap([sample for item in recorded for sample in item.samples]),
         )
 
     @staticmethod
@@ -173,7 +169,8 @@ class Pool:
 
     @property
     def stopped_early(self) -> bool:
-        """Whether the recording itself stopped early: then the missing samples are the late ones, not random ones."""
+        """Whether the recording itself may have stopped early: then the missing samples are the late ones, not random
+        ones."""
         return self.is_uneven and not self.whole
 
     @property
@@ -196,7 +193,7 @@ class Pool:
             raise UserError(
                 f"--max-tokens must be at most {self.cut_at}, where samples of {self.name} were cut",
                 value=max_tokens,
-                cure="leave it out, or record with a larger --sampling.max-tokens",
+                cure="leave it out, or record with a larger cap",
             )
 
     @property
@@ -309,95 +306,3 @@ def _find_cure(folder: Path) -> str:
     if (folder / "replay.json").is_file():
         return "this is a replay: give the run that was replayed"
     return "give the folder that `python -m eval` wrote"
-
-
-def _read_results(folder: Path) -> Mapping[str, Any]:
-    """Return the content of results.json, empty without one.
-
-    As JSON, not as Results: samples that another program recorded may come with a results.json of its own.
-    """
-    path = folder / "results.json"
-    return read_json(path) if path.is_file() else {}
-
-
-def _read_settings(results: Mapping[str, Any]) -> RunSettings | None:
-    """Return the settings in a results.json; None where it is another program's."""
-    try:
-        return RunSettings.from_json(results)
-    except (KeyError, TypeError, ValueError):
-        return None
-
-
-def _may_have_stopped(folder: Path) -> bool:
-    results = _read_results(folder)
-    return may_have_stopped(results.get("ended", {"time": 1}), _read_settings(results))
-
-
-def _read_missing(folder: Path) -> Sequence[str]:
-    missing = _read_results(folder).get("missing", [])
-    return [str(name) for name in missing] if isinstance(missing, list) else []
-
-
-def _find_cap(samples: Iterable[Sample], folder: Path | None = None) -> int | None:
-    """Return the cap at which samples ended, as their run says it, else the longest of those; None where none did."""
-    longest = max((one.tokens for one in samples if one.finish == "length"), default=None)
-    if longest is None or folder is None or not (content := _read_results(folder)):
-        return longest
-    # Another tool's log is imported with settings that are not the tool's.
-    part: object = {} if "imported" in str(content.get("engine", "imported")) else content
-    for key in ("policy", "sampling", "max_tokens"):
-        part = part.get(key) if isinstance(part, Mapping) else None
-    # The model's context may have cut samples before their cap.
-    return max(longest, part) if isinstance(part, int) else longest
-
-
-def _check_one_model(folders: Sequence[Path]) -> None:
-    told = [_read_fixed(_read_results(folder)) for folder in folders]
-    for key in {name: None for one in told for name in one}:
-        if len(values := {str(one[key]) for one in told if key in one}) > 1:
-            raise UserError(
-                f"runs are pooled only with the same {key}",
-                value=" and ".join(sorted(values)),
-                cure="replay them one by one, or put them side by side with `python -m eval compare`",
-            )
-
-
-def _read_fixed(results: Mapping[str, Any]) -> dict[str, object]:
-    """Return {name: value} of what a recording must have in common with others that are pooled with it."""
-    settings, lacking = _read_settings(results), results.get("missing", [])
-    fixed = settings.fixed if settings else {}
-    told = {name: value for name, value in fixed.items() if name not in (*_VOTED, *lacking)}
-    return {**{name: results[name] for name in _NAMED if name in results}, **told}
-
-
-def _content(sample: Sample) -> tuple[object, ...]:
-    """Return what tells a sample from others of its seed: the same one, drawn again, takes another time."""
-    if sample.text:
-        return (sample.text,)
-    timed = sample.seconds if sample.logprob_mean is None else None
-    return (sample.answer, sample.tokens, sample.logprob_mean, timed)
-
-
-def _check_distinct(runs: Sequence[Sequence[Sample]]) -> None:
-    drawn: list[dict[tuple[str, int, int], Sample]] = []
-    for samples in runs:
-        own: dict[tuple[str, int, int], Sample] = {}
-        for sample in samples:
-            first = own.setdefault((sample.problem_id, sample.index, sample.seed), sample)
-            if first is not sample and _content(first) == _content(sample):
-                raise _explain_twice(sample)
-        drawn.append(own)
-    for one, other in combinations(drawn, 2):
-        shared = one.keys() & other.keys()
-        same = [sample for name, sample in one.items() if name in shared and _content(sample) == _content(other[name])]
-        # Without a text single samples are alike by chance; those of a whole run are not.
-        if same and (len(same) == len(shared) or any(sample.text for sample in same)):
-            raise _explain_twice(same[0])
-
-
-def _explain_twice(sample: Sample) -> UserError:
-    return UserError(
-        "runs are pooled only with different samples",
-        value=f"problem {sample.problem_id} #{sample.index} twice",
-        cure="draw the runs with different --seed",
-    )

@@ -13,7 +13,7 @@ from mathlete.losses import Losses, ProblemLosses
 from mathlete.organiser import ScorerResult, organisers_gold
 from mathlete.problems import Problem
 from mathlete.sampling import Sample
-from mathlete.scoring.facts import may_have_stopped
+from mathlete.scoring.facts import is_whole
 from mathlete.scoring.grading import Graded, grade_one
 from mathlete.scoring.inspect_log import write_inspect_log
 from mathlete.scoring.known import CHECKER, checker_sha256, find_grades, is_own_checker
@@ -84,7 +84,9 @@ class EvalRun:
         """Its problems that have samples, as the paired comparison takes them."""
         recorded = [_read_recorded(item) for item in self.graded if item.solution.samples]
         facts = self.results.facts
-        whole = not may_have_stopped(self.results.ended, facts.settings if facts else None)
+        told = facts.engine_facts.get("whole") if facts else None
+        every = [sample for item in self.graded for sample in item.solution.voting]
+        whole = is_whole(self.results.ended, facts.settings if facts else None, every, told=told)
         return Pool(name=self.name, problems=recorded, whole=whole, missing=frozenset(self.missing))
 
     @property
