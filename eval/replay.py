@@ -137,6 +137,9 @@ class ReplaySettings:
             words["clock"] = (rules.wall_s, rules.reserve_s, rules.predict_deadline_s)
         # What is not asked is no part of the key: a replay without it is the one that it was.
         words |= {key: value for key, value in asdict(self.selection).items() if value}
+        # Earlier versions replayed any cap: what they finished is replayed anew.
+        if self.policies.max_tokens:
+            words["caps"] = "up to the recorded one"
         if not any(self.policies.harvest):
             del words["harvest"]
         return {key: str(value) for key, value in words.items()}
@@ -199,7 +202,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
 
 
 def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> None:
-    """Print the command that builds the best policy (`Choice.best`); write that into the file that was asked for.
+    """Print the command that takes the best policy (`Choice.best`); write that into the file that was asked for.
 
     The command leaves out a clock that is not the notebook's, and a line says why.
 
@@ -238,7 +241,7 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
         )
     if drawn.others:
         out.print(f"what no word of a notebook says changed the samples too: {', '.join(drawn.others)}", markup=False)
-    if rules.deliverable != "notebook":
+    if rules.deliverable == "adapter":
         out.print(f"nothing to build: {rules.name} takes no notebook, its deliverable is {rules.deliverable}")
         return
     shared = [one.wall for one in result.outcomes if one.wall and one.wall.floor_s is not None]
@@ -252,7 +255,8 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     # In one line, however narrow the terminal: it is to be pasted.
     model, chosen = find_model_of(settings.folders), settings.simulation.competition
     by = "" if chosen == SimulationSettings().competition else f" --competition {shlex.quote(chosen)}"
-    out.print(f"python -m submit build --model {model}{by} {how}", markup=False, soft_wrap=True)
+    command = "build" if rules.deliverable == "notebook" else "answer TABLE"
+    out.print(f"python -m submit {command} --model {model}{by} {how}", markup=False, soft_wrap=True)
 
 
 def print_replay(result: "Replay", *, say: Callable[[object], None]) -> None:

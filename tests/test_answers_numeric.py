@@ -153,3 +153,8 @@ def test_a_threads_values_are_its_own() -> None:
         theirs = other.submit(constant_value, node).result()
     assert type(mine) is not type(theirs)
     assert type(mine) is type(constant_value(node))
+
+
+def test_a_remembered_function_takes_its_arguments_by_name() -> None:
+    node = read(r"\sqrt{2}")
+    assert constant_value(node, bits=2000) != constant_value(node)

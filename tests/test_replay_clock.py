@@ -11,6 +11,7 @@ import tyro
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from eval.replay import PolicyWords, ReplaySettings
 from mathlete.command.command_line import read_leading_flags
 from mathlete.competitions import Competition, competition
 from mathlete.errors import UserError
@@ -159,6 +160,50 @@ def test_what_takes_no_notebook_has_no_build(evaluate: CommandLine, workdir: Pat
     assert (workdir / "p.json").is_file()
 
 
+CUP = """
+slug = "cup"
+deliverable = "csv"
+answer_type = "text"
+problems = 50
+wall_s = 3600
+columns = ["id", "prompt"]
+submission_columns = ["id", "answer"]
+runs = 1
+points = [0, 1]
+"""
+
+
+@pytest.mark.parametrize("clock", ["900", "none"])
+def test_a_policy_for_a_table_is_handed_to_what_answers_it(evaluate: CommandLine, workdir: Path, clock: str) -> None:
+    (workdir / "cup.toml").write_text(CUP)
+    words = ("replay", "pocket", *QUICK, "--budget", clock, "--competition", "cup.toml")
+    for more in ((), ("--write-policy", "p.json")):
+        (line,) = [one for one in evaluate(*words, *more).stdout.splitlines() if one.startswith("python -m submit")]
+        assert line.startswith("python -m submit answer TABLE --model MODEL --competition cup.toml --policy")
+        assert line.endswith("--policy-file p.json" if more else " --budget 900:15:45:0" if clock == "900" else line)
+        assert "--budget none" not in line
+
+
+def test_a_reserve_that_the_rules_keep_back_is_said_to_be_theirs(evaluate: CommandLine) -> None:
+    words = ("replay", "pocket", *QUICK, "--questions", 50, "--budget")
+    refused = " ".join(evaluate(*words, "18000:350:560").refusal.split())
+    assert "got 17400 s, for the rules of aimo-3 keep 600 s back" in refused
+    assert "lower FLOOR or RESERVE" in " ".join(evaluate(*words, "18000:350:560:601").refusal.split())
+
+
+def test_a_policy_file_whose_settings_are_refused_is_named(
+    evaluate: CommandLine, submit: CommandLine, workdir: Path
+) -> None:
+    evaluate("replay", "pocket", *QUICK, "--write-policy", "p.json")
+    written = json.loads(Path("p.json").read_text())
+    (workdir / "p.json").write_text(json.dumps({**written, "sampling": {**written["sampling"], "stop": ["\\n"]}}))
+    refused = " ".join(
+        submit("build", "--policy-file", "p.json", "--names.owner", "alice", "--run", "b").refusal.split()
+    )
+    assert "p.json: --sampling.stop must be the characters meant" in refused
+    assert "bash" not in refused
+
+
 def write_capped(folder: Path, *, tokens: list[int], cut: int, says: Mapping[str, object] | None) -> Path:
     """A run whose samples of so many tokens were cut, with results that say so or not; all others end at 20."""
     asked, drawn = record_samples(3, n=4, seed=cut)
@@ -189,7 +234,9 @@ def says(cap: int, engine: str = "transformers") -> dict[str, object]:
         # The model's context cut them before the cap.
         ([100], says(256), 256),
         ([100, 90], None, 100),
-        ([100], says(256, "imported (lm_eval)"), 100),
+        # A log that does not say its cap stands there with the import's own number.
+        ([100], says(256, "imported"), 256),
+        ([100], {**says(256, "imported"), "missing": ["max_tokens"]}, 100),
         ([100], {"engine": "x", "policy": 3}, 100),
         ([100], {"engine": "x", "policy": {"sampling": {"max_tokens": None}}}, 100),
     ],
@@ -205,6 +252,12 @@ def test_a_cap_is_replayed_up_to_the_one_that_cut_samples(
             pool.require_cap(cut_at + 1)
 
 
+@pytest.mark.parametrize("caps", [(), (200,)])
+def test_caps_that_an_earlier_version_replayed_are_replayed_anew(caps: tuple[int, ...]) -> None:
+    settings = ReplaySettings(runs=(Path("pocket"),), policies=PolicyWords(max_tokens=caps))
+    assert ("caps" in settings.words) == bool(caps)
+
+
 def test_of_several_runs_the_smallest_cap_that_cut_counts(workdir: Path) -> None:
     folders = [
         write_capped(workdir / "a", tokens=[], cut=0, says=says(100)),
@@ -218,7 +271,7 @@ def test_a_larger_cap_than_the_recorded_one_is_refused(evaluate: CommandLine, wo
     for run in ("pocket", "qwen-coder-0.5b-gsm8k"):
         refused = evaluate("replay", run, *QUICK, "--max-tokens", 200, 900, "--write-policy", "p.json").refusal
         assert f"--max-tokens must be at most 256, where samples of {run} were cut, got 900" in refused
-        assert "record with a larger --sampling.max-tokens" in refused
+        assert "record with a larger cap" in refused
     assert not (workdir / "p.json").exists()
     assert evaluate("replay", "pocket", *QUICK, "--max-tokens", 200, 256).code == 0
 

@@ -50,15 +50,15 @@ def remember(function: Callable[Args, Result]) -> Callable[Args, Result]:
     """
 
     @lru_cache(maxsize=_REMEMBERED)
-    def compute(ctx: MPContext, *args: object) -> tuple[Result, int, int]:
+    def compute(ctx: MPContext, *args: object, **named: object) -> tuple[Result, int, int]:
         before = steps_spent()
-        result = function(*args)  # type: ignore[arg-type, call-arg]
+        result = function(*args, **named)  # type: ignore[arg-type]
         return result, steps_spent() - before, ctx.prec
 
     @wraps(function)
-    def look_up(*args: Args.args, **_: Args.kwargs) -> Result:
+    def look_up(*args: Args.args, **named: Args.kwargs) -> Result:
         ctx, before = context(FILTER_BITS), steps_spent()
-        result, steps, ctx.prec = compute(ctx, *args)
+        result, steps, ctx.prec = compute(ctx, *args, **named)  # type: ignore[arg-type]
         if steps_spent() == before:
             spend(steps)
         return result

@@ -161,7 +161,12 @@ class KernelConfig:
         if budget is None:
             return None
         kept_s = max(0.0, own.reserve_s - max(0.0, own.wall_s - budget.wall_s))
-        budget = BudgetSettings.parse(words, questions=questions, reserve_s=kept_s) or budget
+        try:
+            budget = BudgetSettings.parse(words, questions=questions, reserve_s=kept_s) or budget
+        except UserError as error:
+            value = f"{error.value}, for the rules of {rules.name} keep {kept_s:g} s back"
+            cure = "lower FLOOR, raise SECONDS, or write what is kept back: --budget SECONDS:FLOOR:CEILING:RESERVE"
+            raise UserError(error.rule, value=value, cure=cure) from error
         call_s = _CALL_SHARE * own.predict_deadline_s
         return replace(budget, floor_s=min(budget.floor_s, call_s), ceiling_s=min(budget.ceiling_s, call_s))
 

@@ -91,9 +91,14 @@ def _find_list(row: object, path: str) -> str | None:
         return None
     for at, key in enumerate(keys):
         before = ".".join(keys[:at])
-        if key.isdigit() and isinstance(cell := dig(row, before), list) and len(cell) > 1:
+        if key.isdigit() and isinstance(cell := dig(row, before), list) and len(cell) > 1 and not _is_chat(cell):
             return before
     return None
+
+
+def _is_chat(members: Sequence[object]) -> bool:
+    """Return whether a list is a conversation, of which one message is the sample."""
+    return all(isinstance(one, Mapping) and ("role" in one or "from" in one) for one in members)
 
 
 class NamedColumns:

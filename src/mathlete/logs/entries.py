@@ -4,7 +4,7 @@ import hashlib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -35,6 +35,9 @@ _LIMITS: dict[str, Callable[[float], bool]] = {
 """{a setting: whether a number of 0 or more can be it, as `SamplingConfig.check` has it}."""
 _SEEDS, _LONGEST = 2**63, 20
 """Seeds are below the first, and have fewer digits than the second."""
+_RIGHT = re.compile(
+    r"exact_match|acc|accuracy|math_verify|extractive_match|(?:is_)?correct|exact|match|[qp]?em|(?:pass|avg|maj)@.*"
+)
 _NUMBERED = re.compile(r"(.+)[-_:/#.]\d+")
 _NO_LOGPROB = -9999.0
 """What vLLM's server writes for minus infinity, which JSON has no word for: `max(logprob, -9999.0)`."""
@@ -93,6 +96,15 @@ class Entry:
     def content(self) -> tuple[object, ...]:
         """What two entries share that are the same sample."""
         return (self.text, self.answer, self.tokens, self.seconds, self.finish, self.logprob_mean, self.seed)
+
+    def agrees_with(self, other: "Entry") -> bool:
+        """Return whether both have the same text, or none, and nothing that both say contradicts."""
+        pairs = zip(self.content, other.content, strict=True)
+        return self.text == other.text and all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+    def filled_from(self, other: "Entry") -> "Entry":
+        """Return the entry with what the other one says and this one does not."""
+        return replace(self, **{name: vars(other)[name] for name, value in vars(self).items() if value is None})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +318,15 @@ def find_numbered(name: str) -> str | None:
     """
     numbered = _NUMBERED.fullmatch(name)
     return numbered[1] if numbered else None
+
+
+def says_right(scorer: str) -> bool:
+    """Return whether a scorer of that name says of one text whether it is right: others give 0 and 1 too.
+
+    >>> says_right("exact_match"), says_right("brevity_ok")
+    (True, False)
+    """
+    return _RIGHT.fullmatch(scorer) is not None
 
 
 def mean_logprob(values: Sequence[object], *, last: int = 0) -> float | None:

@@ -25,12 +25,11 @@ from mathlete.logs.entries import (
     join_reasoning,
     opens_thoughts,
     sampling_of,
+    says_right,
 )
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")
 _DETAILS = re.compile(r"details_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.parquet")
-_METRIC = re.compile(r"exact_match|acc|math_verify|extractive_match|[qp]?em|(?:pass|avg|maj)@.*")
-"""Names of metrics that say of one text whether it is right."""
 
 
 def is_harness(row: LogRow) -> bool:
@@ -85,7 +84,7 @@ def _verdicts(metrics: object, *, of: Sequence[object]) -> dict[str, bool]:
     """Return {metric: whether the text is right}; of several texts a metric says no more than a mean."""
     if len(of) != 1 or not isinstance(metrics, Mapping):
         return {}
-    return {name: bool(value) for name, value in metrics.items() if _METRIC.fullmatch(name) and value in (0, 1)}
+    return {name: bool(value) for name, value in metrics.items() if says_right(name) and value in (0, 1)}
 
 
 def is_lighteval(row: LogRow) -> bool:

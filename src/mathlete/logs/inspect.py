@@ -31,6 +31,7 @@ from mathlete.logs.entries import (
     join_reasoning,
     mean_logprob,
     sampling_of,
+    says_right,
 )
 from mathlete.logs.finishes import as_finish
 from mathlete.sampling import Sample
@@ -215,9 +216,16 @@ def _text(content: object) -> str | None:
 
 
 def _verdicts(scores: object) -> dict[str, bool]:
-    """Return the scorers' verdicts that are right or wrong; Inspect's letters: C, I, N for no answer, P for partly."""
-    known: dict[object, bool] = {"C": True, "I": False, "N": False, 1: True, 0: False}  # True is 1, too
+    """Return the scorers' verdicts that are right or wrong; Inspect's letters: C, I, N for no answer, P for partly.
+
+    A number says it only by the scorer's name.
+    """
+    letters = {"C": True, "I": False, "N": False}
+    numbers: dict[float, bool] = {1: True, 0: False}  # True is 1, too
     values = {name: score.get("value") for name, score in scores.items()} if isinstance(scores, Mapping) else {}
-    return {
-        name: known[value] for name, value in values.items() if isinstance(value, str | int | float) and value in known
+    told = {name: letters[value] for name, value in values.items() if isinstance(value, str) and value in letters}
+    return told | {
+        name: numbers[value]
+        for name, value in values.items()
+        if isinstance(value, int | float) and value in numbers and says_right(name)
     }

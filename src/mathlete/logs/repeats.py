@@ -33,28 +33,30 @@ _Counted = tuple[int, Placed, int]
 def take_once(placed: Sequence[Placed]) -> list[Placed]:
     """Return each sample once.
 
-    A sample is known by the tool's own name for it, else by its seconds where these tell samples apart. Where a log has
-    neither, a part repeats earlier ones if all that it says of their problems is equal: two samples of one text may
-    well be two samples. A repeat that counts does less harm than a sample that is lost.
+    A sample is known by the tool's own name for it, and has what any entry of that name says, else by its seconds where
+    these tell samples apart. Where a log has neither, a part repeats earlier ones if all that it says of their problems
+    is equal: two samples of one text may well be two samples. A repeat that counts does less harm than a sample that is
+    lost.
 
     Raises:
-        UserError: one name stands for two contents.
+        UserError: one name stands for two contents that contradict each other.
     """
     parts, timed = _find_parts(placed)
-    named: dict[tuple[str, str], Placed] = {}
+    named = _join_named(placed)
     first: dict[tuple[str, tuple[object, ...]], _Part] = {}
     repeated = _find_repeated(placed, parts)
 
     def is_new(one: Placed, part: _Part) -> bool:
         entry = one.entry
         if entry.uid:
-            return _is_first(one, named.setdefault((one.problem_id, entry.uid), one))
+            return named[one.problem_id, entry.uid][0] is one
         # Within one part equal times are chance.
         if one.problem_id in timed and entry.seconds is not None:
             return first.setdefault((one.problem_id, entry.content), part) == part
         return one.problem_id not in repeated[part]
 
-    return [one for one, part in zip(placed, parts, strict=True) if is_new(one, part)]
+    kept = [one for one, part in zip(placed, parts, strict=True) if is_new(one, part)]
+    return [named[one.problem_id, one.entry.uid][1] if one.entry.uid else one for one in kept]
 
 
 def forget_shared_ids(logs: Sequence[Log], placed: Sequence[Placed]) -> tuple[list[Placed], list[str]]:
@@ -67,7 +69,7 @@ def forget_shared_ids(logs: Sequence[Log], placed: Sequence[Placed]) -> tuple[li
         if logs[one.log].layout != "openai" or not one.entry.uid:
             continue
         known = first.setdefault(one.entry.uid, one)
-        if known is not one and _identity(known) != _identity(one):
+        if not _is_one(known, one):
             forgotten = [
                 replace(each, entry=replace(each.entry, uid=None)) if logs[each.log].layout == "openai" else each
                 for each in placed
@@ -77,8 +79,10 @@ def forget_shared_ids(logs: Sequence[Log], placed: Sequence[Placed]) -> tuple[li
     return [*placed], []
 
 
-def _identity(one: Placed) -> tuple[object, ...]:
-    return (one.problem_id, one.entry.problem_id, one.entry.content)
+def _is_one(known: Placed, one: Placed) -> bool:
+    """Return whether two responses of one id may be the same: written again with more, it is."""
+    names = [(each.problem_id, each.entry.problem_id) for each in (known, one)]
+    return names[0] == names[1] and known.entry.agrees_with(one.entry)
 
 
 def number_samples(kept: Sequence[Placed]) -> list[Placed]:
@@ -217,13 +221,26 @@ def _find_repeated(placed: Sequence[Placed], parts: Sequence[_Part]) -> dict[_Pa
     return repeated
 
 
-def _is_first(one: Placed, first: Placed) -> bool:
-    """Return whether an entry is the first of its name; a later one must be the same."""
-    if one is not first and one.entry.content != first.entry.content:
+def _join_named(placed: Sequence[Placed]) -> dict[tuple[str, str], tuple[Placed, Placed]]:
+    """Return {(problem, name): (its first entry, that with what later ones add)}."""
+    named: dict[tuple[str, str], tuple[Placed, Placed]] = {}
+    for one in placed:
+        if uid := one.entry.uid:
+            first, full = named.setdefault((one.problem_id, uid), (one, one))
+            if one is not first:
+                _require_same(one, full)
+                full = replace(full, entry=full.entry.filled_from(one.entry))
+            named[one.problem_id, uid] = (first, full)
+    return named
+
+
+def _require_same(one: Placed, first: Placed) -> None:
+    # What a run of this project says of a sample it says whole.
+    own = one.entry.sample or first.entry.sample
+    if one.entry.content != first.entry.content if own else not one.entry.agrees_with(first.entry):
         here = "delete one of the two, or, where they are of two problems, give each an id of its own"
         raise UserError(
             f"{one.entry.where}: a sample that stands twice must be the same both times",
             value=f"sample {one.entry.uid} of problem {one.problem_id}, which {first.entry.where} has otherwise",
             cure=here if one.log == first.log else "leave one of the files out",
         )
-    return one is first

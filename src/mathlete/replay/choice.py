@@ -197,4 +197,10 @@ class Choice:
         if not file.is_file():
             rule = "--policy-file must be one that `python -m eval replay --write-policy` wrote"
             raise UserError(rule, value=str(file), cure="check the path")
-        return read_record(file, lambda row: cls(**{**row, "recordings": tuple(row["recordings"])}))
+        try:
+            return read_record(file, lambda row: cls(**{**row, "recordings": tuple(row["recordings"])}))
+        except UserError as error:
+            if str(file) in error.rule:
+                raise
+            cure = "mend it there, or write the file again with `python -m eval replay --write-policy`"
+            raise UserError(f"{file}: {error.rule}", value=error.value, cure=cure) from error

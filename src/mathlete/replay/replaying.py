@@ -311,8 +311,8 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
         )
     if pool.stopped_early and pool.whole is None:
         sentences.append(
-            "warning: the problems have different numbers of samples: the recording stopped early, or lost some, the log "
-            "does not say which; where it stopped, what is replayed from the rest is biased towards quick answers"
+            "warning: the problems have different numbers of samples: the recording stopped early, or lost some, the "
+            "log does not say which; where it stopped, what is replayed from the rest is biased towards quick answers"
         )
     elif pool.stopped_early:
         sentences.append(

@@ -129,7 +129,8 @@ class Comparison:
             )
         if self.stopped_early:
             sentences.append(
-                f"a run stopped early, or lost samples: its pass@1 is over the samples that were in, and votes are over {self.k}"
+                "a run stopped early, or lost samples: its pass@1 is over the samples that were in, and votes are over "
+                f"{self.k}"
             )
         return sentences
 

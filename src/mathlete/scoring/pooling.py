@@ -52,9 +52,11 @@ def check_one_model(folders: Sequence[Path], runs: Sequence[Sequence[Sample]]) -
     Raises:
         UserError: they differ in something that samples depend on.
     """
-    # A limit on a sample's time that none reached is none.
-    timed = any(sample.finish == "cancelled" for samples in runs for sample in samples)
-    told = [_read_fixed(_read_results(folder), timed=timed) for folder in folders]
+    every = [_read_results(folder) for folder in folders]
+    # A limit in time that no problem and no sample came to is none.
+    timed = any("time" in results.get("ended", "time") for results in every)
+    timed |= any(sample.finish in ("cancelled", "clock") for samples in runs for sample in samples)
+    told = [_read_fixed(results, timed=timed) for results in every]
     for key in {name: None for one in told for name in one}:
         if len(values := {str(one[key]) for one in told if key in one}) > 1:
             raise UserError(
