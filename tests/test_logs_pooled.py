@@ -58,7 +58,16 @@ def test_joined_runs_on_a_clock_stopped_early(budget: BudgetSettings | None, eva
     table = [{"id": "p9", "gold": "8", "answer": "8", "seed": 1}]
     imported("joined", "one", "other")
     imported("beside", "one", write_lines("t.jsonl", table), "--columns", "problem_id=id", "gold=gold", "answer=answer")
-    for name in ("joined", "beside"):
+    # A clock that left a slice without any sample of a problem kept them from all.
+    problem = Path("other/problems.jsonl").read_text().splitlines()[3]
+    write_lines(
+        "more.jsonl",
+        [{"id": "p3", "gold": "8", "answer": "8", "seed": 1, "statement": json.loads(problem)["statement"]}],
+    )
+    imported("late", "one", "more.jsonl", "--columns", "problem_id=id", "gold=gold", "answer=answer")
+    rows = json.loads(Path("late/results.json").read_text())["per_problem"]
+    assert [row["ended"] for row in rows] == ["all", "time", "time", "time"]
+    for name in ("joined", "beside", "late"):
         assert EvalRun.read(Path(name)).pool.whole is False
     told = evaluate("replay", *trim("joined"), "--n", 1, "--stop", "none", "--simulations", 20).stdout
     assert "the recording stopped early" in " ".join(told.split())

@@ -107,12 +107,12 @@ def _solve(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Iterator[Sol
         # A problem that no log has a sample of is one that a run came to without time.
         of = logs[problem.id] or {number for number, known in enumerate(solved) if problem.id in known}
         alone = solved[next(iter(of))].get(problem.id) if len(of) == 1 else None
-        late = any(
-            _was_cut(log, solved[number].get(problem.id)) for number, log in enumerate(joined.logs) if number in of
-        )
         if alone and len(alone.voting) != len(of_problem):
             alone = None
-        settled = alone is not None and alone.ended == "rule"
+        of_logs = [(log, known.get(problem.id)) for log, known in zip(joined.logs, solved, strict=True)]
+        # The clock of any slice kept samples from them all.
+        late = any(_was_cut(log, one) for log, one in of_logs if one is not None and one is not alone)
+        settled = alone is not None and alone.ended == "rule" and not late
         votes = policy.count_votes(of_problem, settings=problem.answers, settled=settled)
         fresh = Solution(
             problem_id=problem.id,
@@ -121,17 +121,17 @@ def _solve(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Iterator[Sol
             samples=[one for one in of_problem if one.finish != "clock"],
             unfinished=[one for one in of_problem if one.finish == "clock"],
             seconds=max((sample.seconds for sample in of_problem), default=0.0),
-            ended="time" if late else "all",
         )
         # Without texts an answer that is one is its hash, also where the run itself chose it.
         own = alone and replace(alone, answer=shown.get((problem.id, alone.answer or ""), alone.answer))
-        yield replace(own, votes=votes, samples=fresh.samples, unfinished=fresh.unfinished) if own else fresh
+        one = replace(own, votes=votes, samples=fresh.samples, unfinished=fresh.unfinished) if own else fresh
+        yield replace(one, ended="time") if late else one
 
 
-def _was_cut(log: Log, solution: Solution | None) -> bool:
+def _was_cut(log: Log, solution: Solution) -> bool:
     """Return whether a clock kept samples of a problem from a run."""
-    asked = log.run_facts.samples_asked(solution.ended) if log.run_facts and solution else None
-    return solution is not None and asked is not None and len(solution.samples) < asked
+    asked = log.run_facts.samples_asked(solution.ended) if log.run_facts else None
+    return asked is not None and len(solution.samples) < asked
 
 
 def _is_whole(joined: Joined) -> bool:
