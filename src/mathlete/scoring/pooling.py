@@ -10,6 +10,8 @@ from mathlete.runs import read_json
 from mathlete.sampling import Sample
 from mathlete.scoring.facts import RunSettings, is_whole
 
+_Results = Mapping[str, Any]
+"""The content of a results.json, also another program's."""
 _NAMED = ("model_sha", "prompt_sha")
 """What pooled runs must have in common, as far as their results.json say, also where another program wrote these."""
 _VOTED = ("vote", "select")
@@ -88,7 +90,7 @@ def check_distinct(runs: Sequence[Sequence[Sample]]) -> None:
             raise _explain_twice(same[0])
 
 
-def _read_results(folder: Path) -> Mapping[str, Any]:
+def _read_results(folder: Path) -> _Results:
     """Return the content of results.json, empty without one.
 
     As JSON, not as Results: samples that another program recorded may come with a results.json of its own.
@@ -97,7 +99,7 @@ def _read_results(folder: Path) -> Mapping[str, Any]:
     return read_json(path) if path.is_file() else {}
 
 
-def _read_settings(results: Mapping[str, Any]) -> RunSettings | None:
+def _read_settings(results: _Results) -> RunSettings | None:
     """Return the settings in a results.json; None where it is another program's."""
     try:
         return RunSettings.from_json(results)
@@ -105,7 +107,7 @@ def _read_settings(results: Mapping[str, Any]) -> RunSettings | None:
         return None
 
 
-def _read_fixed(results: Mapping[str, Any], *, timed: bool) -> dict[str, object]:
+def _read_fixed(results: _Results, *, timed: bool) -> dict[str, object]:
     """Return {name: value} of what a recording must have in common with others that are pooled with it."""
     settings, lacking = _read_settings(results), results.get("missing", [])
     fixed = settings.fixed if settings else {}
