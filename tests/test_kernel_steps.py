@@ -274,6 +274,10 @@ LOGS = [
     ("RuntimeError: CUDART error: peer mapping resources exhausted", "GPUs that do not join: RuntimeError: CUDART"),
     ("RuntimeError: CUDA error: peer access is not supported between these two devices", "GPUs that do not join"),
     ("RuntimeError: Gloo connectFullMesh failed with [pair.cc:144] no error", "GPUs that do not join"),
+    (
+        "[Gloo] Rank 0 is connected to 0 peer ranks. Expected number of connected peer ranks is : 0",
+        "a worker that died",
+    ),
     ("torch.distributed.DistNetworkError: The client socket has timed out", "GPUs that do not join"),
     ("torch.distributed.DistNetworkError: Broken pipe", "a worker that died: RuntimeError: Engine core"),
     ("RuntimeError: [gloo/transport/tcp/pair.cc:534] Connection closed by peer", "a worker that died"),

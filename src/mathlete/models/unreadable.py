@@ -1,16 +1,34 @@
 """What a library's error stands for where a model cannot be read: memory, an unknown kind, a broken file, the hub."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
 
 from mathlete.errors import UserError
 from mathlete.mistakes import explain, find_hub_cure, name_cause
 from mathlete.runs import read_json
 
-if TYPE_CHECKING:
-    from mathlete.models.names import ModelSource
+
+class Source(Protocol):
+    """Where a model is, as `ModelSource` says it."""
+
+    @property
+    def location(self) -> str:
+        """Folder or hub id."""
+
+    @property
+    def revision(self) -> str | None:
+        """Commit on the hub."""
+
+    @property
+    def folder(self) -> Path | None:
+        """Its folder; None of a hub id."""
+
+    def read_config(self) -> Mapping[str, object]:
+        """Return its config.json."""
 
 
-def explain_unreadable(source: "ModelSource", error: Exception) -> Exception:
+def explain_unreadable(source: Source, error: Exception) -> Exception:
     """Return what an error of a library stands for: memory, an unknown kind, a broken file, an unreachable model, or a
     bug."""
     if mistake := explain(error) or _explain_kind(source, error):
@@ -25,7 +43,7 @@ def explain_unreadable(source: "ModelSource", error: Exception) -> Exception:
     return error
 
 
-def _explain_kind(source: "ModelSource", error: Exception) -> UserError | None:
+def _explain_kind(source: Source, error: Exception) -> UserError | None:
     """Return the error for a model of a kind that transformers knows by the model's own code alone, or not at all."""
     own = "trust_remote_code" in str(error)
     if not own and "does not recognize this architecture" not in str(error):
@@ -38,7 +56,7 @@ def _explain_kind(source: "ModelSource", error: Exception) -> UserError | None:
     )
 
 
-def explain_unreachable(source: "ModelSource", error: Exception) -> UserError:
+def explain_unreachable(source: Source, error: Exception) -> UserError:
     """Return the error for a model that can't be read: a broken folder, or a hub id that isn't on this machine."""
     if source.folder:
         return UserError(
