@@ -13,6 +13,7 @@ import pytest
 from mathlete.adapters.foreign import read_shapes
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
+from mathlete.submission.embedded_fit import find_unloadable
 from mathlete.templates import Rendering, try_template
 from tests.conftest import POCKET, POCKET_VAL, CommandLine, sample
 
@@ -20,6 +21,7 @@ LOOP = "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% end
 PRINTS = "{% for a in range(99999) %}{% for b in range(99999) %}{{ messages[0].content }}{% endfor %}{% endfor %}"
 INDEX = "model.safetensors.index.json"
 SHARDS = ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors")
+MODELOPT = '{"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8"}}'
 _ASKS = re.compile(r"(Auto\w+|auto)\.from_(pretrained|config)")
 """Calls of src/ that read a class of transformers' out of a config."""
 Spoil = Callable[[Path], object]
@@ -61,6 +63,22 @@ def split(folder: Path) -> None:
         save_file({name: tensors[name] for name in held}, folder / file, metadata={"format": "pt"})
     weight_map = {name: file for file, held in halves.items() for name in held}
     (folder / INDEX).write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+
+
+def lose(*names: str) -> Spoil:
+    return lambda folder: [(folder / name).unlink() for name in names]
+
+
+def rename(name: str, to: str) -> Spoil:
+    return lambda folder: (folder / name).rename(folder / to)
+
+
+def add_whole(name: str) -> Spoil:
+    return lambda folder: shutil.copyfile(POCKET / "model.safetensors", folder / f"{name}.safetensors")
+
+
+def all_of(*spoils: Spoil) -> Spoil:
+    return lambda folder: [spoil(folder) for spoil in spoils]
 
 
 def lose_a_file(folder: Path) -> None:
@@ -181,6 +199,24 @@ def test_a_template_is_tried_within_limits(render: Callable[[], str], told: str)
         try_template([Rendering(render, may_fail=True)], where="a model")
 
 
+def test_what_vllm_alone_finds_is_whole_for_vllm_alone(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(POCKET, tmp_path / "model"))
+    split(folder)
+    source = find_model(str(folder))
+    for spoil in (
+        change("config.json", compression_config={"quant_method": "compressed-tensors"}),
+        lambda one: (one / INDEX).unlink(),
+    ):
+        source.require_weights(by_vllm=True)
+        assert find_unloadable(folder, machine="NvidiaL4", weights=1) == ""
+        spoil(folder)
+        source.require_weights(by_vllm=True)
+        with pytest.raises(UserError):
+            source.require_weights()
+        assert "must" in find_unloadable(folder, machine="NvidiaL4", weights=1)
+        shutil.copyfile(POCKET / "config.json", folder / "config.json")
+
+
 def test_nothing_is_unpickled_from_a_folder_of_parts(tmp_path: Path) -> None:
     from mathlete.corpus import open_source
     from mathlete.rows.parts import split_into_parts
@@ -209,14 +245,27 @@ def test_pickled_weights_are_read_by_nobody(tmp_path: Path) -> None:
     ("spoil", "told"),
     [
         (lambda folder: None, None),
-        (lambda folder: (folder / INDEX).unlink(), None),
+        # vLLM finds numbered files by themselves, transformers by their index alone.
+        (lose(INDEX), f"1 of 3 missing in .*: {INDEX}"),
+        (rename(SHARDS[0], "weights.safetensors"), f"1 of 2 missing in .*: {SHARDS[0]}"),
         (lambda folder: shutil.copyfile(folder / SHARDS[0], folder / "consolidated.safetensors"), None),
-        (lambda folder: (folder / SHARDS[0]).unlink(), f"1 of 2 missing in .*: {SHARDS[0]}"),
+        (lose(SHARDS[0]), f"1 of 2 missing in .*: {SHARDS[0]}"),
         # Without an index the numbers tell: of a download that was cut before the index came.
+        (lose(INDEX, SHARDS[1]), f"2 of 3 missing in .*: {SHARDS[1]}, {INDEX}"),
+        (all_of(lose(INDEX, *SHARDS), add_whole("consolidated")), "1 of 1 missing in .*: model.safetensors"),
+        (add_whole("model"), None),
+        (all_of(lose(INDEX, SHARDS[1]), add_whole("model")), f"1 of 2 missing in .*: {SHARDS[1]}"),
         (
-            lambda folder: [(folder / name).unlink() for name in (INDEX, SHARDS[1])],
-            f"1 of 2 missing in .*: {SHARDS[1]}",
+            all_of(
+                lose(INDEX, SHARDS[1]), add_whole("model"), rename(SHARDS[0], "consolidated-00001-of-00002.safetensors")
+            ),
+            None,
         ),
+        (
+            all_of(lose(INDEX, SHARDS[1]), rename(SHARDS[0], "model-00001-of-000002.safetensors")),
+            "2 of 3 missing in .*: model-00002-of-000002.safetensors",
+        ),
+        (write(SHARDS[0], "version https://git-lfs.github.com/spec/v1\n"), "Fix: run `git lfs pull` in "),
         (cut_a_file, f"with whole weights, got {SHARDS[1]}: "),
         (
             partial(change_index, lost=SHARDS[0]),
@@ -226,8 +275,17 @@ def test_pickled_weights_are_read_by_nobody(tmp_path: Path) -> None:
         (partial(change_index, lost=3), "an index of weights must name the file of each tensor"),
         (write(INDEX, "{}"), "an index of weights must name the file of each tensor"),
         (write(INDEX, "{"), "must be a readable JSON file"),
-        (leave_unfinished("model.safetensors.incomplete"), "the download of a model must have ended, got .*incomplete"),
-        (leave_unfinished(".cache/huggingface/download/a=.b.incomplete"), "the download of a model must have ended"),
+        # A download that was killed leaves it for ever, and the next one makes the model whole beside it.
+        (leave_unfinished("model.safetensors.incomplete"), None),
+        (leave_unfinished(".cache/huggingface/download/a=.b.incomplete"), None),
+        (
+            all_of(leave_unfinished("a.incomplete"), lose(SHARDS[0])),
+            "must have all files of its weights, got .*; a download has not ended: .*a.incomplete",
+        ),
+        (
+            all_of(leave_unfinished(".cache/huggingface/download/a=.b.incomplete"), lose(*SHARDS)),
+            "got none in .*; a download has not ended: .*b.incomplete",
+        ),
     ],
 )
 def test_weights_in_several_files_must_be_all_there(spoil: Spoil, told: str | None, tmp_path: Path) -> None:
@@ -294,6 +352,7 @@ def test_every_class_that_could_run_a_models_code_is_told_not_to(root: Path) -> 
         ("submit", change("config.json", max_position_embeddings="long"), "can load (Validation error for field"),
         ("submit", write("config.json", "[]"), "must hold a JSON object, got model/config.json"),
         ("submit", pickle_weights, "others can run code when they are read"),
+        ("submit", write("hf_quant_config.json", MODELOPT), "name the original model with --model"),
         ("submit", lose_a_file, "must have all files of its weights"),
         ("submit", need_own_code, "must know the kind of a model by itself: code that comes with a model is not run"),
     ],
@@ -305,4 +364,15 @@ def test_other_commands_tell_too(
     spoil(Path("model"))
     done = train("math", "--plan", "--model", "model") if command == "train" else submit("build", "--model", "model")
     assert told in done.refusal
+    assert not Path("runs").exists()
+
+
+def test_a_training_on_weights_that_transformers_does_not_read_is_refused_before_rows(
+    workdir: Path, train: CommandLine
+) -> None:
+    shutil.copytree(POCKET, "model")
+    write("hf_quant_config.json", MODELOPT)(Path("model"))
+    done = train("math", "--model", "model", "--source", "pocket")
+    assert "got hf_quant_config.json of model alone" in done.refusal
+    assert "name the original model with --model" in done.refusal
     assert not Path("runs").exists()

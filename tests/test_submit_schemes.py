@@ -8,10 +8,13 @@ import pytest
 
 from mathlete.errors import UserError
 from mathlete.export.formats import find_formats, read_storage
+from mathlete.export.formats.compressed import write_w8a8
+from mathlete.export.formats.weights import WriteOptions
 from mathlete.kernel import KernelConfig
 from mathlete.models import GPUS, ModelSource, find_model, load_model
-from mathlete.runs import write_json
+from mathlete.runs import read_json, write_json
 from mathlete.sampling.served import VllmSettings
+from mathlete.submission.embedded_fit import find_unloadable
 from mathlete.submission.engine_choice import find_refusal
 from mathlete.submission.serving import check_serving
 from mathlete.submission.vllm_schemes import find_wrong_scheme
@@ -234,7 +237,12 @@ def test_every_file_that_says_how_weights_are_stored_is_read(
     assert name_storage(model) == word
     source = ModelSource(name="stored", location=str(model))
     assert source.is_quantized() == (word != "dense")
-    assert source.describes_weights() == (config != {} or word == "dense")
+    if word == "dense" or "quantization_config" in config:
+        source.require_described()
+        return
+    # vLLM reads it, transformers would take such weights for dense ones.
+    with pytest.raises(UserError, match=r"transformers would take them for dense ones"):
+        source.require_described()
 
 
 def test_weights_of_an_older_modelopt_are_none_that_an_engine_takes_for_dense(tmp_path: Path) -> None:
@@ -254,7 +262,23 @@ def test_weights_of_an_older_modelopt_are_none_that_an_engine_takes_for_dense(tm
         check_serving(model, KernelConfig(), weights=False)
     (model / "model.safetensors.index.json").unlink()
     write_json(model / "hf_quant_config.json", MODELOPT)
-    with pytest.raises(UserError, match=r"config\.json must say how weights are stored"):
+    with pytest.raises(UserError, match=r"config\.json must say in quantization_config how"):
+        load_model(find_model(str(model)))
+
+
+def test_what_transformers_does_not_read_is_served_by_vllm_alone(tmp_path: Path) -> None:
+    model = Path(shutil.copytree(find_model("pocket").location, tmp_path / "model"))
+    write_w8a8(model, Path(find_model("pocket").location), WriteOptions(dtype="float32", threshold=6.0))
+    check_serving(model, KernelConfig())
+    assert find_unloadable(model, machine="NvidiaL4", weights=1) == ""
+    config = read_json(model / "config.json")
+    write_json(model / "config.json", {"compression_config": config.pop("quantization_config"), **config})
+    check_serving(model, KernelConfig(engine="vllm"))
+    assert "got compression_config of" in find_unloadable(model, machine="NvidiaL4", weights=1)
+    for weights in (True, False):
+        with pytest.raises(UserError, match=r"got compression_config of .* alone(?s:.*)write what compression_config"):
+            check_serving(model, KernelConfig(), weights=weights)
+    with pytest.raises(UserError, match="got compression_config of"):
         load_model(find_model(str(model)))
 
 

@@ -28,7 +28,7 @@ def find_model_files(model: str, mounted: str, gib: float | None, *, names: Name
         if source.folder is None:
             cure = "export it first, name it here; or mount one of Kaggle's with --model-source"
             raise UserError("--model must be an exported folder", value=model, cure=cure)
-        source.require_weights()
+        source.require_weights(by_vllm=True)  # the build asks for the engine that it chooses
         return source.folder, names
     names = names.with_mounted(mounted)
     require(("model-gib", gib, gib is None or gib > 0, "above 0"), cure="leave it out, or say what its page says")
@@ -66,7 +66,7 @@ def require_weights_here(build: Build) -> None:
     if not [*build.model.glob("*.safetensors")]:
         value, cure = f"none in {build.model}", "rehearse the wiring with --stand-in pocket"
         raise UserError("a rehearsal needs the weights of the model that is mounted", value=value, cure=cure)
-    find_model(str(build.model)).require_weights()
+    find_model(str(build.model)).require_weights(by_vllm=build.config.engine == "vllm")
 
 
 def require_vllm_here(build: Build, wheels: str) -> None:

@@ -63,7 +63,7 @@ class DrawingPlan:
         """
         source, prompts = self.engine.source, self.engine.prompts
         if self.engine.name != "openai":  # servers have weights of their own
-            source.require_weights()
+            source.require_weights(by_vllm=self.engine.name == "vllm")
         try_template(
             [Rendering(partial(prompts.render, problem.statement)) for problem in self.problems],
             where=source.location,

@@ -102,12 +102,6 @@ def load_model(
     quiet_libraries()
     if gguf_file is None:
         source.require_weights()
-    if gguf_file is None and not source.describes_weights():
-        raise UserError(
-            "config.json must say how weights are stored: transformers would take them for dense ones",
-            value=f"another file of {source.location} alone",
-            cure="use --engine vllm on a GPU, or name the original model",
-        )
     device = Device.current()
     quantized = gguf_file is None and source.is_quantized()
     if quantized and precision == "dense":

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from mathlete.errors import UserError, nearest
 from mathlete.files import replace_when_done
 from mathlete.models.contexts import find_context
-from mathlete.models.descriptions import complete_config, find_quantization
+from mathlete.models.descriptions import MODELOPT_FILE, complete_config, find_quantization, name_undescribed
 from mathlete.models.unreadable import explain_unreachable, explain_unreadable
-from mathlete.models.weights import require_finite_file, require_whole_files
+from mathlete.models.weights import require_finite_file, require_whole_files, tell_unfinished
 from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.runs import read_json, sha256_json, sha256_tree, verify_if_made
 from mathlete.shipped import data_folder
@@ -114,13 +114,23 @@ class ModelSource:
         """
         return complete_config(self.read_described("config.json"), read=self._find_described)
 
-    def describes_weights(self) -> bool:
-        """Return whether its config.json itself says how its weights are stored, where they are not dense.
+    def require_described(self) -> None:
+        """Check that transformers reads how the weights are stored, where they are not dense.
 
         Raises:
-            UserError: not on this machine nor on the hub, or not a model.
+            UserError: another place than it reads says so, and it would take the bytes for the numbers themselves; or
+                the model is not on this machine nor on the hub.
         """
-        return find_quantization(self.read_described("config.json")) is not None or not self.is_quantized()
+        own = self.read_described("config.json")
+        modelopt = MODELOPT_FILE if find_quantization(own) is None and self.is_quantized() else ""
+        if where := modelopt or name_undescribed(own):
+            rename = "" if modelopt else f"write what {where} says as quantization_config of config.json itself, or "
+            raise UserError(
+                "config.json must say in quantization_config how weights are stored: transformers would take them for "
+                "dense ones",
+                value=f"{where} of {self.location} alone",
+                cure=f"{rename}name the original model with --model; vLLM on a GPU reads this one (--engine vllm)",
+            )
 
     def _find_described(self, name: str) -> dict[str, Any] | None:
         if self.folder is not None:
@@ -144,22 +154,29 @@ class ModelSource:
             raise explain_unreachable(self, error) from error
         return read_json(Path(str(file)))
 
-    def require_weights(self) -> None:
+    def require_weights(self, *, by_vllm: bool = False) -> None:
         """Check that a model in a folder has weights that can be read without running code, and what is read with them.
 
+        Args:
+            by_vllm: whether vLLM alone reads them: it finds weights, and how they are stored, where transformers does
+                not.
+
         Raises:
-            UserError: it has none, only pickled ones, only a part of them, or a file that is broken.
+            UserError: it has none, only pickled ones, only a part of them, or a file that is broken; or transformers
+                would not read how they are stored.
         """
+        if not by_vllm:
+            self.require_described()
         if self.folder is None:
             return
         if not [*self.folder.glob("*.safetensors")]:
             others = sorted(file.name for file in self.folder.iterdir() if file.suffix in _PICKLED)
             raise UserError(
                 "weights must be in .safetensors files: others can run code when they are read",
-                value=f"{', '.join(others[:3]) or 'none'} in {self.location}",
+                value=f"{', '.join(others[:3]) or 'none'} in {self.location}{tell_unfinished(self.folder)}",
                 cure="save the model with transformers' save_pretrained, or take a copy that has them",
             )
-        require_whole_files(self.folder)
+        require_whole_files(self.folder, by_vllm=by_vllm)
         if (settings := self.folder / "generation_config.json").is_file():
             read_json(settings)
 

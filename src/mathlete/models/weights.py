@@ -7,25 +7,51 @@ from pathlib import Path
 from mathlete.errors import UserError
 from mathlete.runs import read_json
 
-_INDEX = "model.safetensors.index.json"
-_SHARD = re.compile(r"(.+-)(\d{5})-of-(\d{5})(\.safetensors)")
+_WHOLE = "model.safetensors"
+_INDEX = f"{_WHOLE}.index.json"
+_SHARD = re.compile(r"(.+-)(\d{5,})-of-(\d{5,})(\.safetensors)")
 _UNFINISHED = ("*.incomplete", ".cache/huggingface/download/*.incomplete")
-"""Where `hf download` keeps what has not come whole yet."""
+"""Where `hf download` keeps what has not come whole yet, by another name in each process: one that was killed leaves it
+for ever, beside a model that another has made whole."""
+_POINTER = b"version https://git-lfs"
+"""How the file begins that a clone without git-lfs has in place of a large one (git-lfs' spec.md, "The Pointer")."""
+_POINTER_BYTES = 1024
+"""Below how many it is one."""
 _AGAIN = "download or copy the model again"
 
 
-def require_whole_files(folder: Path) -> None:
+def require_whole_files(folder: Path, *, by_vllm: bool = False) -> None:
     """Check that each safetensors file of a folder is whole, and that all are there that belong together.
 
     An index says which files and tensors belong together, without one the numbers of the files do. What an index does
     not name is no error: many models hold a second copy of their weights.
 
+    Args:
+        folder: the model's.
+        by_vllm: whether vLLM alone reads them, which takes all files there are; transformers takes model.safetensors,
+            else what the index names.
+
     Raises:
-        UserError: a file or a tensor is missing, a file is cut, or a download has not ended.
+        UserError: a file or a tensor is missing, or a file is cut.
     """
+    try:
+        _require_all(folder, by_vllm=by_vllm)
+    except UserError as error:
+        raise UserError(error.rule, value=f"{error.value}{tell_unfinished(folder)}", cure=error.cure) from error
+
+
+def tell_unfinished(folder: Path) -> str:
+    """Return words on what a download has left in a model's folder, to stand behind what is missing; "" for nothing."""
+    unfinished = sorted(file for pattern in _UNFINISHED for file in folder.glob(pattern))
+    return f"; a download has not ended: {unfinished[0]}" if unfinished else ""
+
+
+def _require_all(folder: Path, *, by_vllm: bool) -> None:
     held = {file.name: _read_names(file) for file in sorted(folder.glob("*.safetensors"))}
     index = folder / _INDEX
     wanted = _read_index(index) if index.is_file() else dict.fromkeys(_list_shards(held), frozenset[str]())
+    if not (by_vllm or index.is_file() or _WHOLE in held):
+        wanted[_INDEX if wanted else _WHOLE] = frozenset()
     if missing := sorted(wanted.keys() - held.keys()):
         raise UserError(
             "a model must have all files of its weights",
@@ -39,12 +65,6 @@ def require_whole_files(folder: Path) -> None:
                 value=f"{len(lost)} missing in {folder / name}: {', '.join(lost[:3])}",
                 cure=f"{_AGAIN}: the file and {_INDEX} from the same place",
             )
-    if unfinished := sorted(file for pattern in _UNFINISHED for file in folder.glob(pattern)):
-        raise UserError(
-            "the download of a model must have ended",
-            value=str(unfinished[0]),
-            cure="run the download again until it ends; if the model is whole without this file, remove it",
-        )
 
 
 def _read_names(file: Path) -> frozenset[str]:
@@ -56,6 +76,8 @@ def _read_names(file: Path) -> frozenset[str]:
             return frozenset(weights.keys())
     except (SafetensorError, OSError) as error:  # of a folder, or a link that leads nowhere
         cure = "copy it again, or export the model again"
+        if file.is_file() and file.stat().st_size < _POINTER_BYTES and file.read_bytes().startswith(_POINTER):
+            cure = f"run `git lfs pull` in {file.parent}"
         rule = f"{file.parent} must be a model folder transformers can load, with whole weights"
         raise UserError(rule, value=f"{file.name}: {error}", cure=cure) from error
 
@@ -74,11 +96,22 @@ def _read_index(index: Path) -> dict[str, frozenset[str]]:
 def _list_shards(held: Mapping[str, object]) -> list[str]:
     """Return the files that those which are there say by their numbers.
 
+    Mistral's own copy of the weights, `consolidated`, is none that anything reads beside a whole file.
+
     >>> _list_shards({"model.safetensors": 0, "model-00002-of-00003.safetensors": 0})
     ['model-00001-of-00003.safetensors', 'model-00002-of-00003.safetensors', 'model-00003-of-00003.safetensors']
+    >>> _list_shards({"model.safetensors": 0, "consolidated-00001-of-00002.safetensors": 0})
+    []
+    >>> _list_shards({"model-00002-of-000002.safetensors": 0})  # DeepSeek's
+    ['model-00001-of-000002.safetensors', 'model-00002-of-000002.safetensors']
     """
-    shards = sorted({(kept[1], int(kept[3]), kept[4]) for name in held if (kept := _SHARD.fullmatch(name))})
-    return [f"{head}{number:05}-of-{count:05}{end}" for head, count, end in shards for number in range(1, count + 1)]
+    read = [name for name in held if _WHOLE not in held or not name.startswith("consolidated")]
+    shards = sorted({(kept[1], len(kept[2]), kept[3], kept[4]) for name in read if (kept := _SHARD.fullmatch(name))})
+    return [
+        f"{head}{number:0{width}}-of-{count}{end}"
+        for head, width, count, end in shards
+        for number in range(1, int(count) + 1)
+    ]
 
 
 def require_finite_file(file: Path) -> None:

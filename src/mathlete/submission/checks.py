@@ -99,8 +99,11 @@ def _wheels(build: Build) -> Iterator[Refusal]:
 def _export(build: Build) -> Iterator[Refusal]:
     try:
         verify_if_made(build.model)
+        source, by_vllm = find_model(str(build.model)), build.config.engine == "vllm"
         if build.mounted is None:
-            find_model(str(build.model)).require_weights()
+            source.require_weights(by_vllm=by_vllm)
+        elif not by_vllm:
+            source.require_described()
     except UserError as error:
         yield refusal_of(error)
 

@@ -27,8 +27,12 @@ def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
     loaded = Shape.count_loaded(weights, model=Shape.read_config(model))
     if gpu is not None and loaded > MOST_WEIGHTS * gpu.memory:
         return f"{loaded / 2**30:.1f} GiB of weights and its cache do not fit into one GPU of {gpu.memory_gib:.1f} GiB"
+    source = find_model(str(model))
     try:
-        check_covered(find_model(str(model)).load_config())
+        source.require_described()
+        if [*model.glob("*.safetensors")]:  # of a model that is mounted they are on Kaggle
+            source.require_weights()
+        check_covered(source.load_config())
     except UserError as error:
         # What a library says of a config that it cannot read stands in brackets, and is long.
         return error.rule.partition(" (")[0] + (f", got {error.value}" if error.value else "")

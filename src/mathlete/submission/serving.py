@@ -37,10 +37,11 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
     """
     source = replace(find_model(str(model)), prompt=config.prompt)
     if weights:
-        source.require_weights()
+        source.require_weights(by_vllm=config.engine == "vllm")
     prompts = load_prompt_format(source)
     if config.engine == "transformers":
         check_covered(source.load_config())
+        source.require_described()
     longest = max(config.competition.placeholders.values(), key=len)
     prompt, asked, own = len(prompts.prompt_ids(longest)), config.policy.longest_tokens, source.context_tokens()
     context, cure = own, "a model that attends to more"
