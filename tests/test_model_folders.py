@@ -66,7 +66,11 @@ def split(folder: Path) -> None:
 
 
 def lose(*names: str) -> Spoil:
-    return lambda folder: [(folder / name).unlink() for name in names]
+    def spoil(folder: Path) -> None:
+        for name in names:
+            (folder / name).unlink()
+
+    return spoil
 
 
 def rename(name: str, to: str) -> Spoil:

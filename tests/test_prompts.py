@@ -14,6 +14,7 @@ from mathlete.problems import Problem
 from mathlete.prompts import INSTRUCTION, PromptFormat, PromptSettings, SavedPrompt
 from mathlete.rows import Filters, Rows
 from mathlete.rows.token_rows import make_row
+from mathlete.runs import write_json
 from mathlete.traces import Trace, TracedProblem
 
 REAL = ("r1-distill-qwen", "r1-distill-llama")
@@ -158,7 +159,9 @@ def test_an_argument_that_the_template_would_pass_over_is_refused(
 FOREIGN = [
     ("enable_thinking=False", "must be spelled as JSON spells it, got False.\n  Fix: write false"),
     ("enable_thinking=TRUE", "Fix: write true"),
-    ("effort=None", "Fix: write null"),
+    ("effort=None", "Fix: leave it out, or write null"),
+    ("effort=[high]", """a text that begins so is written '"[high]"'"""),
+    ('effort="[high]"', ""),
     ("tools={'a': False}", "template-args tools must be spelled as JSON"),
     ("tools=[1, 2", "template-args tools must be spelled as JSON"),
     *(
@@ -185,21 +188,66 @@ def test_an_argument_is_never_true_by_its_spelling(argument: str, says: str) -> 
     assert says in str(refused.value)
 
 
-@pytest.mark.parametrize(("argument", "refused"), [("think=0", True), ("think=off", True), ("think=deep", False)])
-def test_what_a_template_compares_with_false_is_no_number(
-    switched: ModelSource, tmp_path: Path, argument: str, refused: bool
+def add_to_template(source: ModelSource, text: str, *, folder: Path) -> ModelSource:
+    shutil.copytree(source.location, folder)
+    template = folder / "chat_template.jinja"
+    template.write_text(template.read_text(encoding="utf-8") + text, encoding="utf-8")
+    return ModelSource(name="tested", location=str(folder))
+
+
+SWITCHED = [
+    ("think is defined and think is false", "0 off False", ""),
+    ("think is sameas false", "0 off", ""),
+    ("think|default(true) is false", "0 no", ""),
+    ("think is defined and think == false", "off no", "0"),
+    ("false == think|d(true)", "off", "0"),
+    ("think is defined and not think", "off no", "0"),
+    ("not think|default(true)", "off", "0"),
+]
+
+
+@pytest.mark.parametrize(("asked", "refused", "taken"), SWITCHED)
+def test_what_a_template_takes_for_false_is_no_word_for_it(
+    switched: ModelSource, tmp_path: Path, asked: str, refused: str, taken: str
 ) -> None:
-    shutil.copytree(switched.location, tmp_path / "model")
-    template = tmp_path / "model" / "chat_template.jinja"
-    off = "{% if think is defined and think is false %}</think>\n\n{% endif %}"
-    template.write_text(template.read_text(encoding="utf-8") + off, encoding="utf-8")
-    model = ModelSource(name="tested", location=str(tmp_path / "model"))
-    assert with_args(model, "think=false").answers_at_once
-    if refused:
+    tag = "{% if false %}{%- generation %}{% endgeneration -%}{% endif %}"  # transformers' own
+    off = f"{{% if {asked} %}}</think>\n\n{{% endif %}}{tag}"
+    model = add_to_template(switched, off, folder=tmp_path / "model")
+    for word in refused.split():
         with pytest.raises(UserError, match="compares think with true and false"):
-            with_args(model, argument)
-    else:
-        assert not with_args(model, argument).answers_at_once
+            with_args(model, f'think="{word}"' if word == "False" else f"think={word}")
+    for word in ("false", *taken.split()):
+        assert with_args(model, f"think={word}").answers_at_once
+    assert not with_args(model, "think=deep").answers_at_once
+
+
+@pytest.mark.parametrize("text", ["{% if not effort %}{% set effort = 1 %}{% endif %}{{ effort }}", "{{ effort }}"])
+def test_a_text_that_is_written_may_be_no_or_off(switched: ModelSource, tmp_path: Path, text: str) -> None:
+    model = add_to_template(switched, text, folder=tmp_path / "model")
+    assert with_args(model, "effort=off").render("1+1").startswith("Effort off.")
+
+
+def test_a_text_that_an_earlier_version_saved_for_false_is_refused_and_cured(
+    switched: ModelSource, tmp_path: Path
+) -> None:
+    off = "{% if think is defined and think is false %}</think>\n\n{% endif %}"
+    model = add_to_template(switched, off, folder=tmp_path / "model")
+    for name, value in (("think", "False"), ("think", 0), ("enable_thinking", "False"), ("enable_thinking", None)):
+        saved = {"instruction": "", "template_args": {name: value}}
+        write_json(tmp_path / "model" / "mathlete_prompt.json", saved)
+        cure = rf"mathlete_prompt\.json there has another(?s:.*)in that file or --prompt\.template-args {name}=true"
+        with pytest.raises(UserError, match=cure):
+            load_prompt_format(model)
+        assert with_args(model, f"{name}=false").answers_at_once
+
+
+def test_an_argument_that_the_template_cannot_render_is_named(switched: ModelSource, tmp_path: Path) -> None:
+    text = '{% if level is defined %}{{ "Level " + level }}{% endif %}'
+    model = add_to_template(switched, text, folder=tmp_path / "model")
+    assert with_args(model, "level=high").render("1+1").endswith("Level high")
+    for _ in range(2):
+        with pytest.raises(UserError, match=r"with its arguments, got level=null, effort=3: TypeError(?s:.*)leave out"):
+            with_args(model, "level=null", "effort=3")
 
 
 def test_a_prompt_of_the_folder_leaves_runs_and_notebooks_as_they_were() -> None:

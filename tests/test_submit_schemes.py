@@ -1,6 +1,7 @@
 """How weights are stored, held against the kernels that vLLM 0.19.1 has for them."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from mathlete.models import GPUS, ModelSource, find_model, load_model
 from mathlete.runs import read_json, write_json
 from mathlete.sampling.served import VllmSettings
 from mathlete.submission.embedded_fit import find_unloadable
-from mathlete.submission.engine_choice import find_refusal
+from mathlete.submission.engine_choice import choose_engine, find_refusal
 from mathlete.submission.serving import check_serving
 from mathlete.submission.vllm_schemes import find_wrong_scheme
 from mathlete.submission.weights import list_needed, name_storage
@@ -136,6 +137,10 @@ EXPERTS: list[tuple[str, dict[str, object], dict[str, object], str]] = [
     ("l4", QWEN3, {**BLOCKS_TOO, "ignore": ["re:.*shared_expert.*", "re:.*mlp.gate$"]}, "of 192 columns"),
     ("l4", QWEN3, {**BLOCKS_TOO, "ignore": ["re:.*mlp.*"]}, ""),
     ("l4", QWEN3, {**BLOCKS_TOO, "ignore": ["re:.*block_sparse_moe.*"]}, ""),
+    # Nemotron's and Qwen3-VL's names of what has the experts.
+    ("l4", QWEN3, {**BLOCKS_TOO, "ignore": [r"re:backbone\.layers\.\d+\.mixer\.experts\..*"]}, ""),
+    ("l4", QWEN3, {**BLOCKS_TOO, "ignore": [r"re:model\.language_model\.layers\.\d+\.mlp\.experts\..*"]}, ""),
+    ("l4", QWEN3, {**BLOCKS_TOO, "ignore": [r"re:.*mixer\.shared_experts.*", "re:(?!.*experts).*"]}, "of 192 columns"),
     ("l4", {**QWEN3, "moe_intermediate_size": 1536}, BLOCKS, ""),
     ("l4", {**QWEN3, "moe_intermediate_size": [768, 768]}, BLOCKS, ""),
     ("l4", MIXTRAL, BLOCKS, ""),
@@ -193,6 +198,27 @@ def test_experts_that_four_gpus_cannot_share_are_refused_with_what_can(tmp_path:
     assert refuse(tensor_parallel=2) is None
     assert refuse(extra={"enable_expert_parallel": "true"}) is None
     assert refuse(tensor_parallel=2, extra={"data_parallel_size": "2"}) is not None
+
+
+@pytest.mark.parametrize("stored", [BLOCKS, GROUPS])
+def test_a_mixture_that_a_setting_would_have_served_is_not_left_to_the_embedded_engine(
+    tmp_path: Path, stored: dict[str, object]
+) -> None:
+    shape = {**QWEN3, "architectures": ["Qwen3MoeForCausalLM"], "max_position_embeddings": 40960}
+    model = model_of(tmp_path, **shape, quantization_config=stored)
+    choose = partial(choose_engine, model=model, machine="NvidiaL4", weights=2**34)
+    with pytest.raises(UserError, match=r"Fix: --vllm\.tensor-parallel 2"):
+        choose("auto", config=KernelConfig())
+    assert choose("auto", config=KernelConfig(vllm=VllmSettings(tensor_parallel=2))).engine == "vllm"
+    assert choose("embedded", config=KernelConfig()).engine == "transformers"
+
+
+def test_what_would_have_vllm_serve_stands_beside_the_reason_for_another_engine(tmp_path: Path) -> None:
+    config = KernelConfig(vllm=VllmSettings(tensor_parallel=4))
+    model = model_of(tmp_path, **R1, quantization_config=packed(4, strategy="channel"))
+    chosen = choose_engine("auto", model=model, machine="NvidiaL4", config=config, weights=2**30)
+    assert chosen.engine == "transformers"
+    assert "; cured for vLLM by --vllm.tensor-parallel 2, or" in chosen.reason
 
 
 @pytest.mark.parametrize(("gpu", "shared", "shape", "stored", "says"), SCHEMES)

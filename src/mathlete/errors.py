@@ -1,6 +1,7 @@
 """The two kinds of failure: a UserError can be mended by the user (exit code 2), anything else is a bug (traceback)."""
 
 import json
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 
 
@@ -79,7 +80,12 @@ def parse_word(word: str, *, name: str) -> object:
         # In small letters it is a word of some templates: reasoning_effort=none.
         json_word = _FOREIGN.get(bare.lower(), "") if bare != "none" else ""
         if json_word or bare[:1] in ("{", "[", '"', "'"):
-            cure = f"write {json_word}" if json_word else """write it as in '{"a": true}', or a text without quotes"""
+            cure = """write it as in '{"a": true}', or a text without quotes"""
+            if bare[:1] == "[":
+                cure = f"{cure}; a text that begins so is written {shlex.quote(json.dumps(word))}"
+            if json_word:
+                # A template that is given nothing may take it for a text.
+                cure = "leave it out, or write null" if json_word == "null" else f"write {json_word}"
             raise UserError(f"{name} must be spelled as JSON spells it", value=word, cure=cure) from None
         return word
     return value

@@ -1,19 +1,20 @@
 """Tokenizers, proved by a round trip before they are used, and the prompt format that a model is served with."""
 
-import re
+import json
 from collections.abc import Mapping
 from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
+from mathlete.models.arguments import find_arguments, find_switches
 from mathlete.models.calendars import fix_date
 from mathlete.models.hosted import HostedPrompts
 from mathlete.models.names import ModelSource
 from mathlete.models.padding import list_conversations, read_template, render_parts, set_padding
 from mathlete.models.unreadable import explain_unreadable
-from mathlete.prompts import PromptFormat
-from mathlete.templates import Rendering, try_template
+from mathlete.prompts import PROMPT_FILE, PromptFormat
+from mathlete.templates import SWITCHES, Rendering, try_template
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -25,70 +26,58 @@ _QUESTION = "What is 7919 + 6841?"
 _TRIED = set[str]()
 """Templates, with their special tokens, that this process has tried: a run has one, and a trial forks the process."""
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
-_GIVEN = {"messages", "raise_exception", "strftime_now", "add_generation_prompt", "tools", "documents"}
-"""What transformers gives a template."""
-_WORDS = ("0", "1", "off", "on", "no", "yes")
+_WORDS = ("0", "1", "off", "on", "no", "yes", "false", "true")
 """What people write for true and false, and is neither."""
 
 
 def load_prompt_format(source: ModelSource) -> PromptFormat:
-    """Load the tokenizer and return the prompt format that the model is served with."""
+    """Load the tokenizer and return the prompt format that the model is served with.
+
+    Raises:
+        UserError: as of `load_tokenizer`; or an argument of the template is wrong, given here or in the model's folder.
+    """
     prompt = source.served_prompt
     if source.hosted:
         return HostedPrompts().with_saved(prompt)
     tokenizer, notes = _load(source)
-    _check_arguments(tokenizer, prompt.template_args, where=source.location)
-    return PromptFormat(tokenizer=tokenizer, notes=notes).with_saved(prompt)
+    prompts = PromptFormat(tokenizer=tokenizer, notes=notes).with_saved(prompt)
+    if (
+        prompt.template_args
+    ):  # of a template it takes longer to list them than to read the whole tokenizer a second time
+        _check_arguments(prompts, prompt.template_args, source=source)
+    return prompts
 
 
-def _check_arguments(tokenizer: "PreTrainedTokenizerBase", arguments: Mapping[str, object], *, where: str) -> None:
-    """Raise UserError where the chat template reads no argument of that name: it would be passed over in silence."""
-    if not arguments:  # of a template it takes longer to list them than to read the whole tokenizer a second time
-        return
-    known = _find_arguments(tokenizer.get_chat_template())
-    for name in arguments:
+def _check_arguments(prompts: PromptFormat, arguments: Mapping[str, object], *, source: ModelSource) -> None:
+    """Raise UserError where the chat template reads no such argument, takes a text for true, or does not render."""
+    template = prompts.tokenizer.get_chat_template()
+    known, switches = find_arguments(template), find_switches(template)
+    for name, value in arguments.items():
         if name not in known:
             raise UserError(
-                f"the chat template of {where} must read its arguments",
+                f"the chat template of {source.location} must read its arguments",
                 value=f"{name}, of which it knows nothing",
                 cure=nearest(name, known) if known else "leave it out: this template has none",
             )
-    switches = _find_switches(tokenizer.get_chat_template())
-    for name, value in arguments.items():
-        if name in switches and not isinstance(value, bool) and str(value).lower() in _WORDS:
-            rule = f"the chat template of {where} compares {name} with true and false"
-            raise UserError(rule, value=value, cure=f"write {name}=true or {name}=false")
-
-
-def _find_arguments(template: str) -> list[str]:
-    """Return the names that a template reads and that nobody but its user gives.
-
-    >>> _find_arguments("{% if enable_thinking is defined %}{{ messages }}{% endif %}")
-    ['enable_thinking']
-    """
-    from jinja2 import Environment, TemplateError, meta
-
+        is_word = str(value).lower() in _WORDS and (isinstance(value, str) or switches.get(name, False))
+        if not isinstance(value, bool) and (name in SWITCHES or (name in switches and is_word)):
+            rule, cure = f"the chat template of {source.location} compares {name} with true and false", ""
+            if not source.prompt.organiser and name not in source.prompt.arguments:
+                rule, cure = f"{rule}, and {PROMPT_FILE} there has another", "in that file or --prompt.template-args "
+            raise UserError(rule, value=repr(value), cure=f"write {cure}{name}=true or {name}=false")
+    key = f"{template}\0{sorted(arguments.items(), key=str)}"
+    if key in _TRIED:
+        return
     try:
-        read = meta.find_undeclared_variables(Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template))
-    except TemplateError:  # a tag of transformers' own
-        read = {*re.findall(r"[A-Za-z_]\w*", template)}
-    return sorted(name for name in read - _GIVEN if not name.endswith("_token"))
-
-
-def _find_switches(template: str) -> set[str]:
-    """Return the names that a template compares with true or false themselves, so that 0 is not false.
-
-    >>> _find_switches("{% if think is false %}{% endif %}{% if budget == 0 %}{% endif %}")
-    {'think'}
-    """
-    from jinja2 import Environment, TemplateError, nodes
-
-    try:
-        tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(template)
-    except TemplateError:  # a tag of transformers' own
-        return set()
-    tested = (test.node for test in tree.find_all(nodes.Test) if test.name in ("true", "false"))
-    return {node.name for node in tested if isinstance(node, nodes.Name)}
+        try_template([Rendering(lambda: prompts.render(_QUESTION))], where=source.location)
+    except UserError as error:
+        given = ", ".join(f"{name}={json.dumps(value)}" for name, value in arguments.items())
+        rule, cure = (
+            "the chat template must render a question with its arguments",
+            "leave out the one that it can't take",
+        )
+        raise UserError(rule, value=f"{given}: {error.value}", cure=f"{cure}, or give it another value") from error
+    _TRIED.add(key)
 
 
 def load_tokenizer(source: ModelSource) -> "PreTrainedTokenizerBase":

@@ -39,7 +39,8 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
         weights: the bytes of the model's weights.
 
     Raises:
-        UserError: vLLM is asked for and cannot serve that model there, or may be chosen and a word of its own is wrong.
+        UserError: vLLM is asked for and cannot serve that model there; or it may be chosen, and a word of its own is wrong,
+            or a setting of it would have the model served, for which the embedded engine is none: mixtures of experts.
     """
     idle = config.vllm.list_flags()
     unused = f"; {' '.join(idle)} not used" if idle else ""
@@ -51,10 +52,17 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
         return EngineChoice(
             engine="vllm", reason="asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves"
         )
+    curable = "--vllm." in refusal.cure
     # No word of the user's is a reason to take another engine without asking.
-    if word == "vllm" or (idle and refusal.rule.startswith("--vllm.")):
+    if word == "vllm" or (idle and refusal.rule.startswith("--vllm.")) or (curable and _is_for_vllm(model)):
         raise refusal
-    return EngineChoice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{unused}")
+    cure = f"; cured for vLLM by {refusal.cure}" if curable else ""
+    return EngineChoice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{cure}{unused}")
+
+
+def _is_for_vllm(model: Path) -> bool:
+    """Return whether the embedded engine does not read a model's weights, or computes its experts one after another."""
+    return bool(VllmShape.of(Shape.read_config(model)).experts) or not any(one.embedded for one in formats_of(model))
 
 
 def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserError | None:

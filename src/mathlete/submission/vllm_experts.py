@@ -94,17 +94,20 @@ def find_wrong_experts(
 
 
 def _covers(pattern: str, name: str) -> bool:
-    """Return whether a word of a list may stand for experts: in doubt it does.
+    r"""Return whether a word of a list may stand for experts: in doubt it does.
 
     >>> name = "model.layers.47.mlp.experts.0.down_proj"
     >>> [_covers(one, name) for one in ("re:.*mlp.*", "model.layers.0.mlp.gate", "re:.*shared_experts.*", "lm_head")]
     [True, False, False, False]
+    >>> _covers(r"re:backbone\.layers\.\d+\.mixer\.experts\..*", name)  # a model's parts may be called otherwise
+    True
     """
     if pattern.startswith("re:"):
         try:
-            return re.match(pattern.removeprefix("re:"), name) is not None
+            matches = re.match(pattern.removeprefix("re:"), name) is not None
         except re.error:
             return True
+        return matches or (not re.search(r"\(\?<?!", pattern) and re.search("(?<!shared_)experts", pattern) is not None)
     return ".experts" in pattern or pattern in name
 
 
