@@ -48,8 +48,9 @@ def test_an_answer_names_flags_that_exist_and_no_own_flag_is_taken_for_foreign(
 def test_a_foreign_flag_is_refused_with_the_words_to_use(train: CommandLine, evaluate: CommandLine) -> None:
     refusal = train("math", "--model", "pocket", "--learning-rate", "2e-4").refusal
     assert refusal.endswith("got --learning-rate 2e-4.\n  Fix: use --tune.rate 2e-4\n")
-    thinking = evaluate("pocket_val", "--enable_thinking=False").refusal
-    assert thinking.endswith("use --prompt.template-args enable_thinking=false\n")
+    for word, switch in (("=False", "false"), ("=0", "false"), ("=on", "true"), ("", "true")):
+        thinking = evaluate("pocket_val", f"--enable_thinking{word}").refusal
+        assert thinking.endswith(f"use --prompt.template-args enable_thinking={switch}\n")
     assert "use --vllm.tensor-parallel 2" in evaluate("pocket_val", "--tensor_parallel_size=2").refusal
 
 

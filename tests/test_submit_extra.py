@@ -141,6 +141,9 @@ EXTRA: list[tuple[str, object, dict[str, Any], str]] = [
     ("speculative_config", {**FOLDER, "method": "eagle3"}, {}, ""),
     ("speculative_config", {**FOLDER, "method": "eagle3"}, {"model": {**QWEN, "model_type": "phi3"}}, "got phi3"),
     ("speculative_config", NGRAM, {"min_p": 0.05}, "--sampling.min-p must be 0 beside a draft"),
+    ("async_scheduling", "yes", {}, "must be true or false, got yes.\n  Fix: write true"),
+    ("async_scheduling", "0", {}, "Fix: write false"),
+    ("async_scheduling", "3", {}, "Fix: leave it out"),
 ]
 
 

@@ -59,6 +59,18 @@ _FOREIGN = {"true": "true", "false": "false", "none": "null", "null": "null"}
 """{a value in Python's spelling or YAML's, in small letters: what JSON calls it}."""
 
 
+_SWITCHES = {"true": ("true", "1", "on", "yes", "y"), "false": ("false", "0", "off", "no", "n")}
+
+
+def spell_switch(word: str) -> str:
+    """Return true or false, as JSON spells what people write for them; "" where a word is none of that.
+
+    >>> spell_switch("Off"), spell_switch("1"), spell_switch("high")
+    ('false', 'true', '')
+    """
+    return next((json_word for json_word, words in _SWITCHES.items() if word.lower() in words), "")
+
+
 def parse_word(word: str, *, name: str) -> object:
     """Return the value that a word of a command line stands for: JSON where it is any, else the text itself.
 

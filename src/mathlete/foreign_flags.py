@@ -1,6 +1,7 @@
 """What other tools call the settings of mathlete's commands: the answer to a flag that is taken from one of them.
 
-Only names that mean one thing, and none that the command has itself. A key has underscores, `{}` stands for the value.
+Only names that mean one thing, and none that the command has itself. A key has underscores, `{}` stands for the value,
+`{switch}` for true or false.
 
 >>> TRAINERS_FLAGS["learning_rate"], DRAWING_FLAGS["tensor_parallel_size"]
 ('use --tune.rate {}', 'use --vllm.tensor-parallel {}')
@@ -123,7 +124,7 @@ DRAWING_FLAGS = {
     "output_dir": "use --run {}",
     "model_name_or_path": "use --model {}",
     "chat_template_kwargs": "use --prompt.template-args KEY=VALUE",
-    "enable_thinking": "use --prompt.template-args enable_thinking={}",
+    "enable_thinking": "use --prompt.template-args enable_thinking={switch}",
     "system_prompt": "write it into --prompt.instruction, which is asked with the problem",
 }
 """Commands that draw samples, or build what draws them: names of vLLM, SGLang and transformers."""

@@ -7,7 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from mathlete.command.folding import name_commands
-from mathlete.errors import UserError
+from mathlete.errors import UserError, spell_switch
 
 _PLACES = ("--run", "--folder")
 _SAME_FOLDER = re.compile(
@@ -21,7 +21,7 @@ def require_own_flags(argv: Sequence[str], foreign: Mapping[str, str], *, prog: 
 
     Args:
         argv: the command's words.
-        foreign: {name, with underscores: what to use instead}; `{}` stands for the value.
+        foreign: {name, with underscores: what to use instead}; `{}` stands for the value, `{switch}` for true or false.
         prog: the command, for the message.
 
     Raises:
@@ -34,10 +34,11 @@ def require_own_flags(argv: Sequence[str], foreign: Mapping[str, str], *, prog: 
             continue
         following = argv[at + 1 : at + 2] if not value else [value]
         given = next((one for one in following if not re.match(r"-\D", one)), "")
+        cure = ours.replace("{}", given.lower() if given in ("True", "False") else given or "VALUE")
         raise UserError(
             f"{prog} has a name of its own for what other tools call so",
             value=f"{name} {given}".rstrip(),
-            cure=ours.replace("{}", given.lower() if given in ("True", "False") else given or "VALUE"),
+            cure=cure.replace("{switch}", spell_switch(given or "true") or "false"),
         )
 
 

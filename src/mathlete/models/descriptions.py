@@ -56,12 +56,16 @@ def complete_config(config: dict[str, Any], *, read: Callable[[str], Mapping[str
     'modelopt'
     >>> complete_config({}, read=lambda name: {"quantization": {"quant_algo": None, "kv_cache_quant_algo": "FP8"}})
     {}
+    >>> complete_config({}, read=lambda name: {})  # of a tool that asked for none
+    {}
     """
     if find_quantization(config) is not None or (stored := read(MODELOPT_FILE)) is None:
         return config
-    weights = stored.get("quantization")
+    weights = stored.get("quantization", stored)
+    if not weights:
+        return config
     # A cache in fewer bits may be all that it speaks of.
-    if isinstance(weights, Mapping) and weights.get("quant_algo") is None:
+    if isinstance(weights, Mapping) and weights is not stored and weights.get("quant_algo") is None:
         return config
     return {**config, "quantization_config": {"quant_method": "modelopt", **stored}}
 

@@ -6,7 +6,7 @@ from copy import copy
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from mathlete.errors import UserError, nearest
+from mathlete.errors import UserError, nearest, spell_switch
 from mathlete.models.arguments import find_arguments, find_switches
 from mathlete.models.calendars import fix_date
 from mathlete.models.hosted import HostedPrompts
@@ -26,8 +26,6 @@ _QUESTION = "What is 7919 + 6841?"
 _TRIED = set[str]()
 """Templates, with their special tokens, that this process has tried: a run has one, and a trial forks the process."""
 _FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja", "config.json")
-_WORDS = ("0", "1", "off", "on", "no", "yes", "false", "true")
-"""What people write for true and false, and is neither."""
 
 
 def load_prompt_format(source: ModelSource) -> PromptFormat:
@@ -59,7 +57,7 @@ def _check_arguments(prompts: PromptFormat, arguments: Mapping[str, object], *, 
                 value=f"{name}, of which it knows nothing",
                 cure=nearest(name, known) if known else "leave it out: this template has none",
             )
-        is_word = str(value).lower() in _WORDS and (isinstance(value, str) or switches.get(name, False))
+        is_word = bool(spell_switch(str(value))) and (isinstance(value, str) or switches.get(name, False))
         if not isinstance(value, bool) and (name in SWITCHES or (name in switches and is_word)):
             rule, cure = f"the chat template of {source.location} compares {name} with true and false", ""
             if not source.prompt.organiser and name not in source.prompt.arguments:

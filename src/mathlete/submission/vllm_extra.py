@@ -7,7 +7,7 @@ what comes out.
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from mathlete.errors import UserError, nearest
+from mathlete.errors import UserError, nearest, spell_switch
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Shape
@@ -52,7 +52,9 @@ def _find_wrong_alone(name: str, value: object, *, word: str) -> UserError | Non
         rule = f"--vllm.extra must name arguments that can be held against vLLM {facts.version} before a push"
         return UserError(rule, value=f"{name}, {why}", cure=f"{_LEAVE_OUT}; offered: {offered}")
     if not _suits(value, kind := facts.offered[name] or facts.values.get(name, "")):
-        cure = _LEAVE_OUT if isinstance(kind, str) else nearest(str(value), [*map(str, kind)])
+        switch = spell_switch(word) if kind == "bool" else ""
+        cure = f"write {switch}" if switch else _LEAVE_OUT
+        cure = cure if isinstance(kind, str) else nearest(str(value), [*map(str, kind)])
         return UserError(f"--vllm.extra {name} must be {_describe(kind)}", value=word, cure=cure)
     if not _is_within(value, bounds := facts.bounds.get(name, (None, None))):
         upper = "" if bounds[1] is None else f", at most {bounds[1]:g}"
