@@ -53,10 +53,12 @@ def _require_all(folder: Path, *, by_vllm: bool) -> None:
     if not (by_vllm or index.is_file() or _WHOLE in held):
         wanted[_INDEX if wanted else _WHOLE] = frozenset()
     if missing := sorted(wanted.keys() - held.keys()):
+        other = f", with {_INDEX}, without which vLLM alone reads numbered files" if _INDEX in missing else ""
+        other = f", or remove {_INDEX} if it belongs to other weights" if index.is_file() else other
         raise UserError(
             "a model must have all files of its weights",
             value=f"{len(missing)} of {len(wanted)} missing in {folder}: {', '.join(missing[:3])}",
-            cure=f"{_AGAIN}, or remove {_INDEX} if it belongs to other weights" if index.is_file() else _AGAIN,
+            cure=f"{_AGAIN}{other}",
         )
     for name, tensors in wanted.items():
         if lost := sorted(tensors - held[name]):
