@@ -59,10 +59,12 @@ def _check_arguments(prompts: PromptFormat, arguments: Mapping[str, object], *, 
             )
         is_word = bool(spell_switch(str(value))) and (isinstance(value, str) or switches.get(name, False))
         if not isinstance(value, bool) and (name in SWITCHES or (name in switches and is_word)):
-            rule, cure = f"the chat template of {source.location} compares {name} with true and false", ""
+            rule = f"the chat template of {source.location} compares {name} with true and false"
+            cure = f"write {name}=true or {name}=false"
             if not source.prompt.organiser and name not in source.prompt.arguments:
-                rule, cure = f"{rule}, and {PROMPT_FILE} there has another", "in that file or --prompt.template-args "
-            raise UserError(rule, value=repr(value), cure=f"write {cure}{name}=true or {name}=false")
+                rule = f"{rule}, and {PROMPT_FILE} there has another"
+                cure = f"name --prompt.template-args {name}=true or {name}=false, or write true or false in that file"
+            raise UserError(rule, value=repr(value), cure=cure)
     key = f"{template}\0{sorted(arguments.items(), key=str)}"
     if key in _TRIED:
         return
