@@ -61,7 +61,7 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
 
 
 def _is_for_vllm(model: Path) -> bool:
-    """Return whether the embedded engine does not read a model's weights, or computes its experts one after another."""
+    """Return whether a model is none for the embedded engine: it has experts, or weights not read there."""
     return bool(VllmShape.of(Shape.read_config(model)).experts) or not any(one.embedded for one in formats_of(model))
 
 
