@@ -16,7 +16,7 @@ from mathlete.models import GPUS, ModelSource, find_model, load_model
 from mathlete.runs import read_json, write_json
 from mathlete.sampling.served import VllmSettings
 from mathlete.submission.embedded_fit import find_unloadable
-from mathlete.submission.engine_choice import choose_engine, find_refusal
+from mathlete.submission.engine_choice import EngineWord, choose_engine, find_refusal
 from mathlete.submission.serving import check_serving
 from mathlete.submission.vllm_schemes import find_wrong_scheme
 from mathlete.submission.weights import list_needed, name_storage
@@ -211,6 +211,13 @@ def test_a_mixture_that_a_setting_would_have_served_is_not_left_to_the_embedded_
         choose("auto", config=KernelConfig())
     assert choose("auto", config=KernelConfig(vllm=VllmSettings(tensor_parallel=2))).engine == "vllm"
     assert choose("embedded", config=KernelConfig()).engine == "transformers"
+
+
+@pytest.mark.parametrize("word", ["auto", "vllm"])
+def test_weights_that_vllm_alone_reads_are_not_left_to_the_embedded_engine(tmp_path: Path, word: EngineWord) -> None:
+    config, model = KernelConfig(vllm=VllmSettings(kv_dtype="fp8_e5m2")), model_of(tmp_path, quantization_config=fp8())
+    with pytest.raises(UserError, match=r"may bring scales of the cache, got fp8(?s:.*)--vllm\.kv-dtype fp8"):
+        choose_engine(word, model=model, machine="NvidiaL4", config=config, weights=2**30)
 
 
 def test_what_would_have_vllm_serve_stands_beside_the_reason_for_another_engine(tmp_path: Path) -> None:
