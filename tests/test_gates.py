@@ -27,7 +27,7 @@ from mathlete.rows import RowFiles
 from mathlete.runs import MANIFEST, read_json, write_json
 from mathlete.tune import AdapterFolder, Lora, Recipe, load_4bit_base
 from tests.conftest import POCKET, CommandLine
-from train import steps
+from train import exports, steps
 from train.presets import POCKET as PRESET
 from train.steps import MathRun
 
@@ -228,7 +228,7 @@ def test_a_run_is_refused_for_the_formats_that_it_asks_for_and_names_all_of_them
 
     for step in ("make_rows", "train", "measure", "merge"):
         monkeypatch.setattr(steps, step, lambda *_: Path())
-    monkeypatch.setattr(steps, "export", export)
+    monkeypatch.setattr(exports, "export", export)
     try:
         steps.take_steps(begun_run(*formats))
         words = ""

@@ -42,12 +42,15 @@ __all__ = [
     "Gates",
     "Noise",
     "Refused",
+    "find_run_export",
     "is_part",
+    "is_set_aside",
     "join_refused",
     "judge_breaches",
     "outcome_of",
     "require_passed",
     "require_run",
+    "set_aside",
 ]
 
 SURVIVAL = "survival.json"
@@ -59,6 +62,10 @@ REBUILD = "build it with --accept-refused REASON"
 """How to accept what is built already."""
 PARTS = ("export", "merged", "adapter")
 """Folders of a run that hold a model, the most finished first; export-FORMAT are others."""
+_BEST = ("w8a16-gptq", "w8a16", "fp8", "w8a8", "w4a16-gptq", "w4a16-awq", "w4a16")
+"""Formats of other exports, those first that a build would take on most machines."""
+_ASIDE = "set_aside"
+"""Key of an unfinished export's mark: its run is finished without it."""
 _WAY = ("adapter", "effect", "merged")
 """Folders of the steps whose gates judge what the run trained, in their order."""
 _COMMANDS = {"eval": "python -m eval", "import": "python -m eval import", "answer": "python -m submit answer"}
@@ -295,11 +302,40 @@ def is_part(name: str) -> bool:
     return name in PARTS or name.startswith("export-")
 
 
+def set_aside(export: Path) -> None:
+    """Note in the mark of an unfinished export that its run is finished without it: nobody asks for it any longer."""
+    if is_unfinished(export):
+        write_json(export / STARTED, {**_read_record(export), _ASIDE: True})
+
+
+def is_set_aside(export: Path) -> bool:
+    """Return whether an export is unfinished and its run is finished without it."""
+    return is_unfinished(export) and _ASIDE in _read_record(export)
+
+
+def find_run_export(run: Path) -> Path | None:
+    """Return the export that a run stands for: `export`, else the best other one; None where it has none.
+
+    One that the run is finished without is none; one that a gate refused, or that never ended, is: no other takes its
+    place unasked.
+    """
+
+    def rank(folder: Path) -> tuple[int, str]:
+        name = folder.name.removeprefix("export-")
+        return (_BEST.index(name) if name in _BEST else len(_BEST), name)
+
+    others = [folder for folder in sorted(run.glob("export-*"), key=rank) if (folder / MANIFEST).is_file()]
+    own = run / PARTS[0]
+    return next(iter([*([own] if own.is_dir() and not is_set_aside(own) else []), *others]), None)
+
+
 def _explain_refused(folder: Path, outcome: GateOutcome, *, accept: str) -> Refused:
     command = _COMMANDS.get(str(_read_record(folder).get("step")))
     rule, cure = "a model must have passed the gates of its run", "run its training command to the end"
     if command and is_unfinished(folder):
         rule, cure = "a run must be finished before it is used", f"let its command, `{command}`, go on to the end"
+    elif is_set_aside(folder) and (made := find_run_export(folder.parent)):
+        cure = f"use {made}, which the run was finished with"
     return Refused(rule, value="; ".join(outcome.breaches), cure=f"{cure}, or {accept}")
 
 

@@ -15,6 +15,7 @@ from mathlete.delivery import complete_names
 from mathlete.drawing import ModelSettings
 from mathlete.errors import UserError
 from mathlete.folders import require_apart
+from mathlete.gates import find_run_export
 from mathlete.kernel import KernelConfig
 from mathlete.locks import hold
 from mathlete.models import Shape, find_model
@@ -261,7 +262,8 @@ def find_cap(model: str, *, asks_hub: bool) -> int:
     """
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
     # The exports of a run are of one model.
-    file = folder / "config.json" if (folder / "config.json").is_file() else folder / "export" / "config.json"
+    made = None if (folder / "config.json").is_file() else find_run_export(folder)
+    file = (made or folder) / "config.json"
     context = None
     if file.is_file():
         context = read_record(file, Shape.read_context)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from mathlete.errors import UserError, require
 from mathlete.export.formats import choose_export
+from mathlete.gates import find_run_export
 from mathlete.kaggle_image import VLLM_LOCK
 from mathlete.kernel import KernelConfig
 from mathlete.models import find_model
@@ -45,7 +46,8 @@ def find_export(model: str, *, engine: str, machine: str, config: KernelConfig) 
         UserError: it is a run without an export for the machine.
     """
     run = Path(model)
-    if (run / "config.json").is_file() or not (run / "export" / "config.json").is_file():
+    first = find_run_export(run)
+    if (run / "config.json").is_file() or first is None or not (first / "config.json").is_file():
         return model, ""
 
     def refuse(export: Path) -> str:

@@ -14,18 +14,18 @@ from mathlete.export import (
     EXPORT_FORMATS,
     GateTrial,
     TunedModel,
-    export_model,
     measure_effect,
     merge_adapter,
 )
-from mathlete.export.records import ANSWERS, Hop, SurvivalFigures
-from mathlete.gates import Refused, join_refused
+from mathlete.export.records import Hop, SurvivalFigures
+from mathlete.gates import GateOutcome
 from mathlete.locks import hold
 from mathlete.models import ModelSource
 from mathlete.rows import FormatStep, RowFiles
 from mathlete.runs import REPORT, Advance, Leftovers, Step, begin_step, require_space, sha256_json
 from mathlete.sampling.embedded import check_covered
 from mathlete.tune import AdapterFolder, Ranks, train_adapter
+from train.exports import write_exports
 from train.limits import differs_in_limits
 from train.lines import describe_step
 from train.session import SessionClock, SessionOver
@@ -75,6 +75,15 @@ class MathRun:
             **({"adapter": str(adapter.resolve())} if adapter else {}),
         }
         return Path("runs") / f"train-{Path(self.model.name).name}-{sha256_json(key)[:8]}"
+
+    @cached_property
+    def start(self) -> GateOutcome:
+        """What gates said of what the run starts from, judged once: a source run may be extended while this one trains.
+
+        Raises:
+            UserError: as `require_start`.
+        """
+        return require_start(self.settings, self.model)
 
     @cached_property
     def formatting(self) -> FormatStep:
@@ -174,7 +183,7 @@ def check_run(run: MathRun) -> None:
             can't run, or no room.
     """
     recipe, after, until = run.settings.recipe, run.settings.after, run.settings.until
-    require_start(run.settings, run.model)
+    _ = run.start
     if until != "format" and after.adapter is None:
         recipe.require_layers(run.model)
         recipe.require_servable(run.model)
@@ -237,17 +246,7 @@ def take_steps(run: MathRun) -> None:
     merged = merge(run, tuned)
     if until == "merge":
         return
-    refused, formats = {}, run.settings.after.export
-    for name in formats.written:
-        # One format that costs too much is no reason to withhold the others.
-        try:
-            export(run, tuned, name=name, effect=effect, merged=merged)
-        except Refused as error:
-            refused[name] = error
-    if asked := [refused[name] for name in formats.named if name in refused]:
-        raise join_refused(asked)
-    for name, why in refused.items():
-        run.say(f"{name}, which --export.formats does not name, is refused: {why.rule}, got {why.value}")
+    write_exports(run, tuned, effect=effect, merged=merged)
 
 
 def make_rows(run: MathRun) -> Path:
@@ -272,7 +271,7 @@ def take(run: MathRun, adapter: Path) -> Path:
     if not step.skipped:
         with step.noting_unfinished():
             taken = AdapterFolder(folder).take(adapter, source=run.model)
-            step.finish({**taken, **require_start(run.settings, run.model).to_json()})
+            step.finish({**taken, **run.start.to_json()})
     return run.end(step)
 
 
@@ -300,7 +299,7 @@ def train(run: MathRun, data: Path) -> Path:
                 kept = f"{AdapterFolder(folder).last_checkpoint()} is kept"
                 raise SessionOver(f"the session's time is over at step {stopped}: {kept}, the same command goes on")
             run.describe_tuned(folder).write_adapter_card()
-            step.finish({**figures, **trial, **require_start(run.settings, run.model).to_json()})
+            step.finish({**figures, **trial, **run.start.to_json()})
             (folder / GateTrial.file).unlink(missing_ok=True)
     return run.end(step)
 
@@ -343,35 +342,6 @@ def merge(run: MathRun, tuned: TunedModel) -> Path:
                 accept_refused=after.accept_refused,
                 advance=advance,
                 say=run.say,
-            )
-            step.finish(figures)
-    return run.end(step)
-
-
-def export(run: MathRun, tuned: TunedModel, *, name: str, effect: Path, merged: Path) -> Path:
-    """Write the merged model in one 8-bit format; return its folder, `export/` (int8) or `export-FORMAT/`."""
-    after, title = run.settings.after, EXPORT_FORMATS[name].folder
-    rows = {"rows": RowFiles(tuned.data).train} if EXPORT_FORMATS[name].is_calibrated else {}
-    inputs = {**run.files_of(tuned), **rows, "merged": merged, "answers": effect / ANSWERS}
-    settings = {
-        **{name: value for name, value in asdict(after.survival).items() if name != "trial_rows"},
-        **after.export.settings_of(name, seed=run.settings.seed),
-    }
-    step = run.begin(title, run.folder / title, inputs=inputs, settings=settings)
-    if not step.skipped:
-        with bar(title) as advance, step.noting_unfinished():
-            figures = export_model(
-                step.folder,
-                name=name,
-                tuned=tuned,
-                effect=effect,
-                merged=merged,
-                limits=after.survival,
-                formats=after.export,
-                seed=run.settings.seed,
-                accept_refused=after.accept_refused,
-                advance=advance,
-                show=run.show_hops,
             )
             step.finish(figures)
     return run.end(step)

@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class KeptSettings(GenerationConfig):
     """Generation settings that are saved whatever values they came with."""
 
-    def validate(self, strict: bool = False, user_set_attributes: set[str] | None = None) -> None:
+    def validate(self, strict: bool = False, **given: set[str] | None) -> None:
         """Warn of what transformers would refuse to save."""
-        super().validate(strict=False, user_set_attributes=user_set_attributes)
+        # What else is given is handed on as it is: transformers before 5.7 takes no `user_set_attributes`.
+        super().validate(strict=False, **given)
 
 
 def keep_settings(model: "PreTrainedModel") -> None:

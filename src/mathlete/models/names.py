@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
 from mathlete.files import replace_when_done
+from mathlete.gates import find_run_export
 from mathlete.models.contexts import find_context
 from mathlete.models.descriptions import MODELOPT_FILE, complete_config, find_quantization, name_undescribed
 from mathlete.models.unreadable import explain_unreachable, explain_unreadable
@@ -354,9 +355,9 @@ def find_model(name: str) -> ModelSource:
 def _find_model_near(folder: Path) -> str:
     """Return what to name in place of a folder that holds no model, by what it does hold."""
     run = folder.parent if (folder / "adapter_config.json").is_file() else folder
-    for made in ("export", "merged"):
-        if (run / made / "config.json").is_file():
-            return f"use {run / made}, the model that this run made"
+    for made in (find_run_export(run), run / "merged"):
+        if made is not None and (made / "config.json").is_file():
+            return f"use {made}, the model that this run made"
     if run != folder:
         return f"merge the adapter into its base first: `python -m train math --adapter {folder}`"
     if (folder / "samples.jsonl").is_file():

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.errors import UserError
+from mathlete.gates import find_run_export
 from mathlete.metrics import (
     INFORMATIVE,
     Interval,
@@ -225,7 +226,7 @@ def _model_scores(results: Results, facts: RunFacts, folder: Path) -> ModelScore
 
 
 def _read_export_figures(train: Path) -> dict[str, Any]:
-    manifest = train / "export" / MANIFEST
+    manifest = (find_run_export(train) or train / "export") / MANIFEST
     if not manifest.is_file():
         raise UserError(
             "--train must be a finished training run",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.answers import label_classes, read_answer
 from mathlete.errors import UserError
+from mathlete.gates import find_run_export
 from mathlete.jsonl import pause_collection
 from mathlete.metrics import FinishOrder, finish_order
 from mathlete.organiser import Grade
@@ -297,8 +298,8 @@ def _find_cure(folder: Path) -> str:
     word = shlex.quote(str(folder))
     if not folder.exists():
         return "check the path: there is no such folder"
-    if (folder / "export" / "config.json").is_file():
-        return f"this is a training run: evaluate its model, `python -m eval SUITE --model {word}/export`"
+    if (made := find_run_export(folder)) and (made / "config.json").is_file():
+        return f"this is a training run: evaluate its model, `python -m eval SUITE --model {shlex.quote(str(made))}`"
     if (folder / "adapter").is_dir() or (folder / "data").is_dir():
         return "this is a training run, which has no samples: evaluate its model first with `python -m eval SUITE`"
     if (folder / "config.json").is_file():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mathlete.delivery.uploads import list_sent
 from mathlete.errors import UserError
-from mathlete.gates import PARTS, GateOutcome, Refused, is_part, require_passed
+from mathlete.gates import PARTS, GateOutcome, Refused, find_run_export, is_part, is_set_aside, require_passed
 from mathlete.runs import MANIFEST, is_unfinished, sha256_file, sha256_json, verify_outputs
 
 _CONFIGS = ("config.json", "adapter_config.json")
@@ -94,8 +94,10 @@ def _list_models(run: Path) -> list[str]:
     if _holds_model(run) and is_part(run.resolve().name):
         cure = f"name its run, {run.parent}, with --part {run.resolve().name}"
         raise UserError("a push needs the folder of a run", value=f"{run}, a part of one", cure=cure)
-    names = sorted(folder.name for folder in run.glob("export-*"))
-    return [name for name in (*PARTS, *names) if _holds_model(run / name)]
+    first = find_run_export(run)
+    names = [PARTS[0] if first is None else first.name, *PARTS, *sorted(folder.name for folder in run.glob("export-*"))]
+    there = [name for name in dict.fromkeys(names) if _holds_model(run / name)]
+    return sorted(there, key=lambda name: is_set_aside(run / name))
 
 
 def _has_passed(folder: Path) -> bool:

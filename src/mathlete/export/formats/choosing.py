@@ -10,11 +10,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mathlete.errors import UserError
-from mathlete.export.formats.table import EXPORT_FORMATS, ExportFormat
+from mathlete.export.formats.table import DEFAULT_FORMAT, EXPORT_FORMATS, ExportFormat
+from mathlete.gates import is_set_aside
 from mathlete.models import Device
 
 _FLOAT_8 = 8.9
 """Compute capability from which a GPU multiplies 8-bit floating-point numbers."""
+_EMBEDDED = [DEFAULT_FORMAT, "w8a16", "w8a8", "fp8"]
+"""Formats for the embedded engine, the best first: the others it loads as 16 bits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +43,12 @@ def choose_export(
     Raises:
         UserError: it holds no export, or none for that machine.
     """
-    there = [one for one in EXPORT_FORMATS.values() if (run / one.folder / "config.json").is_file()]
+    there = [one for one in EXPORT_FORMATS.values() if _is_there(run / one.folder)]
     gpu = Device.of_machine(machine)
     capability = None if gpu is None else gpu.capability
     served = engine != "embedded" and capability is not None
     # A machine whose GPU is not known: the default format loads anywhere.
-    order = list_best(capability) if served and capability is not None else ["int8"]
+    order = list_best(capability) if served and capability is not None else _EMBEDDED
     fits = [one for one in there if capability is None or one.fits(capability)]
     # By the same kernels, and nearer to the merged model where it was calibrated.
     fits.sort(key=lambda one: not one.is_calibrated)
@@ -66,6 +69,10 @@ def choose_export(
     return replace(own, reason=f"{own.reason}, and vLLM serves none of the run's, {refused}")
 
 
+def _is_there(export: Path) -> bool:
+    return (export / "config.json").is_file() and not is_set_aside(export)
+
+
 def list_best(capability: float) -> list[str]:
     """Return the formats that vLLM serves on a GPU, the best first.
 
@@ -76,8 +83,10 @@ def list_best(capability: float) -> list[str]:
 
 
 def _explain(best: ExportFormat, *, wanted: str, machine: str, served: bool) -> str:
-    if not served:
+    if not served and best.name == wanted:
         return f"{best.name}: the embedded engine multiplies it"
+    if not served:
+        return f"{best.name}: the embedded engine loads it; {wanted} the run lacks (--export.formats {wanted})"
     if best.family == wanted:
         return f"{best.name}: what vLLM serves best on {machine}"
     return f"{best.name}: on {machine} vLLM would serve {wanted} best, which the run lacks (--export.formats {wanted})"

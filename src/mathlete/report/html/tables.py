@@ -121,13 +121,14 @@ def survival_table(run: TrainRun) -> PageTable | None:
 def _limits(hop: Hop, run: TrainRun) -> list[str]:
     """Return what a hop may cost, by the noise that was measured; nothing for the models before the first one."""
     settings = run.manifests.get("export", {}).get("settings", {})
-    if hop.name in ("base", "trained") or not settings:
-        return ["", ""]
     if hop.name == "merged":
-        limit = run.merge.limit if run.merge else None
+        limit = settings.get("kl_merged") if run.merge is None or run.merge.limit is None else run.merge.limit
         # The hop's own figure is of this device's type.
-        return [f"{settings['kl_merged'] if limit is None else limit:.0e} in fp32", ""]
+        return ["" if limit is None else f"{limit:.0e} in fp32", ""]
     gates = next((figures.gates for figures in run.exports.values() if hop in figures.hops), None)
+    if hop.name in ("base", "trained") or not (gates or settings):
+        return ["", ""]
+    # Files of earlier versions hold no limits of their own.
     kl, unchanged = (gates.kl, gates.unchanged) if gates else (settings["kl_int8"], settings["greedy"])
     return [f"{kl:.0e}" if hop.kl is not None else "", f"{unchanged:.0%}"]
 

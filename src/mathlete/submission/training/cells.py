@@ -203,5 +203,5 @@ else:
     code = start(*push, *(["--yes"] if PUSH else []))
     print(f"finished: {KEPT}")
     if code:
-        print(f"THE PUSH FAILED with exit code {code}, see above; the model is in {KEPT}/export")
+        print(f"THE PUSH FAILED with exit code {code}, see above; the model is in {KEPT}")
 """
