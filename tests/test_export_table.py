@@ -225,6 +225,7 @@ def test_wheels_are_known_by_their_names_whatever_the_hyphens(wheel: str, good: 
         ("NvidiaH100", "vllm", ("int8", "w8a16-gptq", "w4a16-awq"), "w8a16-gptq: on NvidiaH100 vLLM would serve fp8"),
         ("NvidiaH100", "vllm", ("int8",), "int8: on NvidiaH100 vLLM would serve fp8 best, which the run lacks"),
         ("NvidiaH100", "embedded", ("int8", "fp8"), "int8: the embedded engine multiplies it"),
+        ("NvidiaH100", "embedded", ("fp8", "w8a8"), "w8a8: the embedded engine loads it; int8 the run lacks"),
         ("NvidiaTeslaT4", "vllm", ("fp8",), None),
     ],
 )

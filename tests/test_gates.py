@@ -20,13 +20,24 @@ from mathlete.export.exact import EXACT, widen
 from mathlete.export.limits import find_merge_breaches
 from mathlete.export.merge import merge_in_memory
 from mathlete.export.noise import measure_exactly
-from mathlete.gates import ACCEPT, SURVIVAL, GateOutcome, Refused, require_passed
+from mathlete.gates import (
+    ACCEPT,
+    SURVIVAL,
+    GateOutcome,
+    Refused,
+    find_run_export,
+    is_set_aside,
+    judge_breaches,
+    require_passed,
+    require_run,
+)
 from mathlete.models import find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
 from mathlete.runs import MANIFEST, read_json, write_json
 from mathlete.tune import AdapterFolder, Lora, Recipe, load_4bit_base
 from tests.conftest import POCKET, CommandLine
+from tests.test_logs_own import own_run
 from train import exports, steps
 from train.presets import POCKET as PRESET
 from train.steps import MathRun
@@ -238,6 +249,84 @@ def test_a_run_is_refused_for_the_formats_that_it_asks_for_and_names_all_of_them
     assert [name for name in refused if f"{name} must be near, got far" in words] == told
     assert [name for name in refused if f"leave {name} out" in words] == told
     assert ("int8, which --export.formats does not name, is refused" in capsys.readouterr().out) == (not told)
+
+
+def test_a_refused_format_that_is_not_asked_for_is_set_aside_and_made_once(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def export_model(output: Path, *, name: str, accept_refused: str, **_: object) -> dict[str, object]:
+        made.append(name)
+        write_json(output / "config.json", {})
+        if name == "int8":
+            refusal = Refused("int8 must be near", value="far", cure=f"use another, or {ACCEPT}")
+            judge_breaches([refusal], reason=accept_refused, folder=output)
+        return {}
+
+    monkeypatch.setattr(exports, "export_model", export_model)
+    monkeypatch.setattr("train.steps.describe_step", lambda step: step.name)
+    for name in ("r/adapter", "r/data", "merged", "effect"):
+        Path(name).mkdir(parents=True)
+        Path(name, "answers.jsonl").touch()
+
+    def write(*formats: str, **after: Any) -> None:
+        run = begun_run(*formats)
+        run = replace(run, settings=replace(run.settings, after=replace(run.settings.after, **after)))
+        exports.write_exports(run, run.describe_tuned(Path("r/adapter")), effect=Path("effect"), merged=Path("merged"))
+
+    own, other = Path("r/export"), Path("r/export-w8a16")
+    with pytest.raises(Refused):
+        write("int8")
+    assert (find_run_export(Path("r")), is_set_aside(own)) == (own, False)
+    write("w8a16")
+    assert (find_run_export(Path("r")), is_set_aside(own)) == (other, True)
+    write("w8a16")
+    assert made == ["int8", "int8", "w8a16"]
+    # Asked for, or with its refusal accepted, it is made again; after it was asked for, once more.
+    with pytest.raises(Refused):
+        write("int8", "w8a16")
+    assert find_run_export(Path("r")) == own
+    write("w8a16")
+    write("w8a16", accept_refused="a first look")
+    assert made == ["int8", "int8", "w8a16", "int8", "int8", "int8"]
+    assert find_run_export(Path("r")) == own
+
+
+def test_the_start_of_a_training_is_judged_before_it(workdir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is the source may be extended meanwhile: that must not cost the training."""
+    own_run("e", range(3))
+    corpus = replace(PRESET.data.corpus, source=("e",))
+    run = begun_run()
+    run = replace(run, settings=replace(run.settings, data=replace(PRESET.data, corpus=corpus)))
+    assert run.start == GateOutcome()
+
+    def train_in(*_: object, **__: object) -> dict[str, object]:
+        write_json(Path("e/started.json"), {"key": "k", "step": "eval"})
+        Path("e", MANIFEST).unlink(missing_ok=True)
+        return {}
+
+    for name, does in (
+        ("train_in", train_in),
+        ("try_gates", lambda *_, **__: {}),
+        ("end", lambda _, step: step.folder),
+    ):
+        monkeypatch.setattr(MathRun, name, does)
+    monkeypatch.setattr(TunedModel, "write_adapter_card", lambda _: None)
+    Path("data/train").mkdir(parents=True)
+    assert Path(steps.train(run, Path("data")), MANIFEST).is_file()
+    with pytest.raises(Refused, match="e was begun and never finished"):
+        _ = replace(run).start
+
+
+STRANGERS = ('[{"a": 1}]', "x", '{"model": "m", "breaches": null}', '{"breaches": [{"a": 1}]}', '{"model": 3}',
+             json.dumps({"model": "a" * 5000}), '{"model": "a\\u0000b"}')  # fmt: skip
+
+
+@pytest.mark.parametrize("results", STRANGERS)
+def test_a_strangers_results_beside_samples_are_no_verdict(results: str, tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(results)
+    assert require_run(tmp_path) == GateOutcome()
 
 
 @pytest.fixture

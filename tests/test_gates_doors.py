@@ -10,12 +10,29 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from mathlete import gates as gates_room
 from mathlete.competitions import competition
 from mathlete.errors import UserError
-from mathlete.gates import CARD, SURVIVAL, GateOutcome, Refused, judge_breaches, outcome_of, require_passed
+from mathlete.export import EXPORT_FORMATS
+from mathlete.export.formats import choose_export
+from mathlete.gates import (
+    CARD,
+    SURVIVAL,
+    GateOutcome,
+    Refused,
+    find_run_export,
+    judge_breaches,
+    outcome_of,
+    require_passed,
+    set_aside,
+)
+from mathlete.kernel import KernelConfig
 from mathlete.runs import MANIFEST, read_json, run_step, write_json
+from mathlete.scoring import comparison
 from mathlete.submission.adapter import AdapterBuild
 from submit.adapters import require_gates
+from submit.building import find_cap
+from submit.mounting import find_export
 from tests.conftest import POCKET, CommandLine, Done
 from tests.test_logs_own import own_run
 
@@ -196,6 +213,40 @@ def test_a_push_never_sends_another_part_in_place_of_a_refused_one(run: Path) ->
     assert "r/merged" in push("--part", "merged").stdout
     assert "accepted: a first look" in push(*REASON).stdout
     assert "- accepted: a first look" in Path("r/export", CARD).read_text()
+
+
+def test_every_command_takes_the_export_that_a_run_was_finished_with(run: Path, evaluate: CommandLine) -> None:
+    """Where int8 is refused, the cure is another format in its place."""
+    weights = {WEIGHTS: run / "adapter" / WEIGHTS}
+    make_step("export-fp8", run / "export-fp8", copy_pocket, **weights)
+    make_step("export-w8a16", run / "export-w8a16", copy_pocket, **weights)
+    refuse(run / "export")
+    # It was asked for, so no other takes its place.
+    assert "or push what passed with --part merged or adapter or export-fp8 or export-w8a16" in push().refusal
+    set_aside(run / "export")
+    other = run / "export-w8a16"
+    assert find_run_export(run) == other
+    kaggle = CommandLine("kaggle")("push", "r", "--model", "alice/m", "--licence", "MIT")
+    assert "r/export-w8a16" in push().stdout
+    assert "r/export-w8a16" in kaggle.stdout
+    assert "got tuning may cost" in push("--part", "export").refusal
+    assert f"use {other}, which the run was finished with" in push("--part", "export").refusal
+    told = evaluate("pocket_val", *SMALL, "--run", "x", "--model", "r").refusal
+    assert f"use {other}, the model that this run made" in told
+    assert f"evaluate its model, `python -m eval SUITE --model {other}`" in evaluate("losses", "r").refusal
+    for engine in ("auto", "vllm", "embedded"):
+        assert choose_export(run, engine=engine, machine="NvidiaTeslaT4").folder == other
+    assert find_export("r", engine="embedded", machine="NvidiaTeslaT4", config=KernelConfig())[0] == str(other)
+    assert find_cap("r", asks_hub=False) == find_cap(str(other), asks_hub=False)
+    assert comparison._read_export_figures(run) == {}
+    Path(other, MANIFEST).unlink()
+    assert find_run_export(run) == run / "export-fp8"
+
+
+def test_the_best_export_of_a_run_is_the_one_that_a_build_takes() -> None:
+    order = [name for name in gates_room._BEST if "-" not in name]
+    assert order[:3] == ["w8a16", "fp8", "w8a8"]
+    assert {*gates_room._BEST} == {one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm"} - {"int8"}
 
 
 def test_a_reason_is_no_markup_in_a_card(tmp_path: Path) -> None:

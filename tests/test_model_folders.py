@@ -9,10 +9,12 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from transformers import GenerationConfig
 
 from mathlete.adapters.foreign import read_shapes
 from mathlete.errors import UserError
 from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
+from mathlete.models.generation import KeptSettings
 from mathlete.submission.embedded_fit import find_unloadable
 from mathlete.templates import Rendering, try_template
 from tests.conftest import POCKET, POCKET_VAL, CommandLine, sample
@@ -186,6 +188,19 @@ def test_generation_settings_are_saved_as_their_maker_wrote_them(tmp_path: Path)
     saved = json.loads((tmp_path / "saved" / "generation_config.json").read_text())
     assert saved.items() >= {**values, "eos_token_id": [570, 2]}.items()
     assert "do_sample" not in saved
+
+
+def test_settings_are_saved_by_a_transformers_that_knows_no_user_set_attributes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its 5.0 to 5.6, of which Kaggle's image has one."""
+    seen, settings = [], KeptSettings(temperature=0.9)
+    monkeypatch.setattr(GenerationConfig, "validate", lambda self, strict=False: seen.append(strict))
+    settings.validate(strict=True)
+    assert not any(seen)
+    monkeypatch.setattr(GenerationConfig, "validate", lambda self, strict, user_set_attributes: seen.append(strict))
+    settings.validate(strict=True, user_set_attributes={"temperature"})
+    assert not any(seen)
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,8 @@ def add_token(special: bool) -> Callable[[Any], Any]:
         (edit("tokenizer.json", add_token(special=True)), "q8_0 needs an embedding of every token, got token 576"),
         (edit("tokenizer.json", add_token(special=False)), "must have an embedding, got 1 without, the first '[NEW]'"),
         (edit("config.json", lambda old: {**old, "vocab_size": 500}), "must have an embedding, got 75 without"),
+        (edit("config.json", lambda old: {**old, "quantization_config": {"quant_method": "compressed-tensors"}}),
+         "a training must start from weights that are not packed by compressed-tensors, got base"),
         (put(float("nan")), f"weights must be finite numbers, got NaN or infinity in {WEIGHT} of"),
         (put(float("inf")), f"weights must be finite numbers, got NaN or infinity in {WEIGHT} of"),
     ],

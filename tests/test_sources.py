@@ -161,6 +161,7 @@ def test_the_reference_problems_of_a_competition_are_read_from_where_kaggle_puts
 ) -> None:
     file = tmp_path / kind / "ai-mathematical-olympiad-progress-prize-3" / "reference.csv"
     file.parent.mkdir(parents=True)
+    (tmp_path / "competitions" / file.parent.name).mkdir(parents=True, exist_ok=True)
     file.write_text('id,problem,answer\n424e18,"Let $x$, $y$ be\nintegers.",21818\n000123,q,0\n')
     suite = load_suite("aimo3_reference", mirror=tmp_path)
     ids = [problem.id.rpartition("-")[2] for problem in suite.problems]

@@ -96,3 +96,18 @@ def test_parts_are_the_cure_where_a_base_has_no_layer_of_several(workdir: Path, 
     assert "got w_pack" in (told := train(*words, "w_pack").refusal)
     assert "use --lora.targets all-linear" in told
     assert not Path("r").exists()
+
+
+@pytest.mark.parametrize(
+    ("targets", "cure"),
+    [
+        (("q_proj,k_proj",), "use --lora.targets q_proj k_proj, with spaces between, which do their work"),
+        (("q_proj", "lm_head"), "use --lora.targets q_proj, which do the work of all but lm_head"),
+        (("self_attn.q_proj", "w2"), "use --lora.targets q_proj down_proj, which do their work"),
+        (("lm_head",), "use --lora.targets all-linear"),
+    ],
+)
+def test_the_cure_for_targets_is_true(targets: tuple[str, ...], cure: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Recipe(lora=Lora(targets=targets)).require_layers(find_model("pocket"))
+    assert caught.value.cure == cure

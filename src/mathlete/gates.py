@@ -288,11 +288,14 @@ def require_run(folder: Path, *, reason: str = "") -> GateOutcome:
     Raises:
         Refused: it must not be used, and there is no reason.
     """
-    results = read_json(folder / "results.json") if (folder / "results.json").is_file() else {}
-    outcomes = [require_passed(folder, reason=reason), GateOutcome.from_json(results)]
-    model = str(results.get("model", ""))
+    results = _read_object(folder / "results.json")
+    # Another program may have written a file of that name, with anything in it.
+    words, model = results.get("breaches"), results.get("model")
+    ours = isinstance(words, list) and all(isinstance(one, str) for one in words)
+    said = GateOutcome.from_json(results) if ours else GateOutcome()
+    outcomes = [require_passed(folder, reason=reason), said]
     # What was accepted when the samples were drawn need not be said again.
-    if not outcomes[1].breaches and model and Path(model).is_dir():
+    if not said.breaches and isinstance(model, str) and model and _is_folder(model):
         outcomes.append(require_passed(Path(model), reason=reason))
     return GateOutcome.join(outcomes)
 
@@ -366,11 +369,22 @@ def _list_inputs(folder: Path) -> dict[str, object]:
 
 def _read_record(folder: Path) -> Mapping[str, object]:
     """Read a step's manifest, or its mark where there is none; {} where another program wrote it."""
-    file = next((folder / name for name in (MANIFEST, STARTED) if (folder / name).is_file()), None)
+    return _read_object(next((folder / name for name in (MANIFEST, STARTED) if (folder / name).is_file()), None))
+
+
+def _read_object(file: Path | None) -> Mapping[str, object]:
+    """Read a JSON object; {} where there is none, or no such."""
     try:
-        return read_json(file) if file else {}
+        return read_json(file) if file and file.is_file() else {}
     except UserError:
         return {}
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except (OSError, ValueError):  # too long, or with a NUL
+        return False
 
 
 def _as_record(value: object) -> Mapping[str, object]:

@@ -31,7 +31,7 @@ from train.lines import describe_step
 from train.session import SessionClock, SessionOver
 from train.settings import MathSettings
 from train.shown import bar, delete_if_bad_input
-from train.starting import require_start
+from train.starting import require_start, require_unpacked
 
 _WEIGHT_FILES = ("config.json", ".safetensors", ".safetensors.index.json")
 """How the files end that hold what was trained: an adapter, or a whole model."""
@@ -184,6 +184,8 @@ def check_run(run: MathRun) -> None:
     """
     recipe, after, until = run.settings.recipe, run.settings.after, run.settings.until
     _ = run.start
+    if until != "format":
+        require_unpacked(run.model)
     if until != "format" and after.adapter is None:
         recipe.require_layers(run.model)
         recipe.require_servable(run.model)
@@ -299,8 +301,8 @@ def train(run: MathRun, data: Path) -> Path:
                 kept = f"{AdapterFolder(folder).last_checkpoint()} is kept"
                 raise SessionOver(f"the session's time is over at step {stopped}: {kept}, the same command goes on")
             run.describe_tuned(folder).write_adapter_card()
-            step.finish({**figures, **trial, **run.start.to_json()})
-            (folder / GateTrial.file).unlink(missing_ok=True)
+            with GateTrial.handing_on(folder):
+                step.finish({**figures, **trial, **run.start.to_json()})
     return run.end(step)
 
 

@@ -76,8 +76,9 @@ class Source:
         Kaggle mounts a competition, or a data set, in a folder of its kind or, before 2026, without that.
         """
         kind = "competitions" if self.part.file else "datasets"
-        mounted = mirror.joinpath(kind, *self.hub.split("/"))
-        return mounted if mounted.is_dir() else mirror.joinpath(*self.hub.split("/"))
+        places = [mirror.joinpath(*way, *self.hub.split("/")) for way in ((kind,), ())]
+        # The folder of a kind may be there, and empty.
+        return next((place for place in places if any(place.glob(self.part.file or "*"))), places[-1])
 
     def mirror_path(self, mirror: Path, config: str | None = None) -> Path:
         """Return the path of this split in a mirror: `[<config>/]<split>.jsonl` in its folder, or its one file."""

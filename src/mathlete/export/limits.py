@@ -136,5 +136,6 @@ def _other_formats(name: str, export: Export) -> str:
         package = "" if calibrated[0].is_installed else f' (pip install "mathlete[{calibrated[0].extra}]")'
         return f"use --export.formats {calibrated[0].name} in place of {name}, rounded for the run's own rows{package}"
     if set(export.formats) - {name}:
-        return f"leave {name} out of --export.formats"
+        # Where all are refused each is told so: none may be left.
+        return f"leave {name} out of --export.formats, if another passes"
     return "look at the layers in survival.json: one may lose what all lose"

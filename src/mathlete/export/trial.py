@@ -8,6 +8,7 @@ import gc
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -35,8 +36,10 @@ if TYPE_CHECKING:
 class GateTrial:
     """What to try: a model as it will be trained, merged and exported."""
 
-    file: ClassVar[str] = ".trial.json"
-    """In the adapter's folder, until its manifest has what this says. No manifest lists a file of such a name."""
+    file: ClassVar[str] = "trial.json"
+    """In the adapter's folder, until its manifest has what this says; Kaggle's data sets may lack hidden files."""
+    hidden: ClassVar[str] = ".trial.json"
+    """Its name while the manifest is written, which lists no file of such a name."""
 
     tuned: TunedModel
     """The model as it will be trained, into a folder that may be empty as yet."""
@@ -53,7 +56,17 @@ class GateTrial:
 
     def read(self) -> dict[str, object]:
         """Return what was found before a training that went on since; {} where nothing was tried."""
-        return read_json(self._record) if self._record.is_file() else {}
+        files = (self._record, self.tuned.adapter / self.hidden)
+        return next((read_json(file) for file in files if file.is_file()), {})
+
+    @classmethod
+    @contextmanager
+    def handing_on(cls, adapter: Path) -> Iterator[None]:
+        """Hide what was found in an adapter's folder while its manifest is written, which has it; then delete it."""
+        if (adapter / cls.file).is_file():
+            (adapter / cls.file).replace(adapter / cls.hidden)
+        yield
+        (adapter / cls.hidden).unlink(missing_ok=True)
 
     def run(self, *, accept_refused: str, advance: Advance, say: Callable[[str], None]) -> dict[str, object]:
         """Write, merge and export a random adapter in a folder below the adapter's, which is deleted then.

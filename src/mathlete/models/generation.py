@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 class KeptSettings(GenerationConfig):
     """Generation settings that are saved whatever values they came with."""
 
-    def validate(self, strict: bool = False, **given: set[str] | None) -> None:
+    def validate(self, strict: bool = False, user_set_attributes: set[str] | None = None) -> None:
         """Warn of what transformers would refuse to save."""
-        # What else is given is handed on as it is: transformers before 5.7 takes no `user_set_attributes`.
+        # transformers before 5.7 neither gives nor takes the second.
+        given = {} if user_set_attributes is None else {"user_set_attributes": user_set_attributes}
         super().validate(strict=False, **given)
 
 

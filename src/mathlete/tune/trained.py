@@ -17,9 +17,9 @@ _OTHERS = {
     "k_proj": _FUSED,
     "v_proj": _FUSED,
     "o_proj": ("dense", "out_proj"),
-    "gate_proj": ("gate_up_proj",),
-    "up_proj": ("gate_up_proj", "dense_h_to_4h", "fc1", "c_fc", "fc_in"),
-    "down_proj": ("dense_4h_to_h", "fc2", "c_proj", "fc_out"),
+    "gate_proj": ("gate_up_proj", "w1"),
+    "up_proj": ("gate_up_proj", "dense_h_to_4h", "fc1", "c_fc", "fc_in", "w3"),
+    "down_proj": ("dense_4h_to_h", "fc2", "c_proj", "fc_out", "w2"),
 }
 """{Llama's name: what others call a layer that does its work, alone or with another's}: Phi-3, GLM, GPT-NeoX, Phi, …"""
 
@@ -37,6 +37,18 @@ def _list_meant(shape: Shape, target: str) -> list[str]:
     )
 
 
+def _name_targets(shape: Shape, targets: Sequence[str]) -> str:
+    """Return in words what to name in place of targets of which the base lacks some."""
+    named = [target for word in targets for target in word.split(",") if target]
+    meant = {target: _list_meant(shape, target.rpartition(".")[2]) for target in named}
+    use = " ".join(dict.fromkeys(name for names in meant.values() for name in names))
+    if not use:
+        return "use --lora.targets all-linear"
+    lost = ", ".join(target for target, names in meant.items() if not names)
+    spaced = ", with spaces between" if any("," in word for word in targets) else ""
+    return f"use --lora.targets {use}{spaced}, which do {f'the work of all but {lost}' if lost else 'their work'}"
+
+
 def find_adapted_layers(shape: Shape, lora: Lora) -> dict[str, tuple[int, int]]:
     """Return {name: (inputs, outputs)} of one block's linear layers that get an adapter.
 
@@ -49,11 +61,10 @@ def find_adapted_layers(shape: Shape, lora: Lora) -> dict[str, tuple[int, int]]:
     # As peft matches them: by the end of a layer's name.
     found = {target: [name for name in linears if f".{name}".endswith(f".{target}")] for target in lora.targets}
     if missing := [target for target, names in found.items() if not names]:
-        use = " ".join(dict.fromkeys(name for target in lora.targets for name in _list_meant(shape, target)))
         raise UserError(
             f"--lora.targets must be linear layers of the base's blocks: {', '.join(linears)}",
             value=", ".join(missing),
-            cure=f"use --lora.targets {use}, which do their work" if use else "use --lora.targets all-linear",
+            cure=_name_targets(shape, lora.targets),
         )
     return {name: linears[name] for names in found.values() for name in names}
 
