@@ -3,22 +3,27 @@
 import json
 import math
 import re
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import datasets
 import pytest
 import torch
 
-from mathlete.export import Export, Forgetting, MergeBase, Survival, distributions
+from mathlete.export import EXPORT_FORMATS, Export, Forgetting, MergeBase, Survival, distributions
 from mathlete.export.distributions import kl_divergence, row_losses
 from mathlete.export.greedy import compare_greedy
 from mathlete.export.limits import find_breaches, find_kept_breaches, find_merge_breaches
 from mathlete.export.merge import compare_bases, describe_bases
 from mathlete.export.records import EffectFigures, Hop, MergeFigures, SurvivalFigures, TuningChange
-from mathlete.gates import Noise
+from mathlete.gates import SURVIVAL, Noise
 from mathlete.models import Device
 from mathlete.problems import Problem
 from mathlete.report import survival_table
+from mathlete.report.html import tables
+from mathlete.report.training import read_train_run
+from mathlete.runs import write_json
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -289,3 +294,16 @@ def test_greedy_answers_are_compared_as_answers_not_as_text() -> None:
     assert compared.share == pytest.approx(1 / 3)
     assert compared.change.value == 0
     assert compared.change.lo < 0 < compared.change.hi
+
+
+def test_the_report_has_the_limits_of_each_export_though_one_never_ended(tmp_path: Path) -> None:
+    for name, least in (("int8", 0.7), ("w8a16", 0.8)):
+        hops = [{**HOP, "hop": "merged"}] * (name == "int8") + [{**HOP, "hop": name}]
+        value = {"kl_tokens": 7, "hops": hops, "layers": [], "limits": {"kl": 0.011, "unchanged": least}}
+        folder = tmp_path / EXPORT_FORMATS[name].folder
+        folder.mkdir()
+        write_json(folder / SURVIVAL, value)
+    run = replace(read_train_run(tmp_path), merge=MergeFigures.from_json({**MERGED, "noise": 1e-13, "limit": 1e-5}))
+    page = tables.survival_table(run)
+    assert page is not None
+    assert [row[-2:] for row in page.rows] == [["1e-05 in fp32", ""], ["1e-02", "70%"], ["1e-02", "80%"]]

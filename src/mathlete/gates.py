@@ -329,7 +329,7 @@ def find_run_export(run: Path) -> Path | None:
 
     others = [folder for folder in sorted(run.glob("export-*"), key=rank) if (folder / MANIFEST).is_file()]
     own = run / PARTS[0]
-    return next(iter([*([own] if own.is_dir() and not is_set_aside(own) else []), *others]), None)
+    return next(iter([*([own] if any(own.glob("*")) and not is_set_aside(own) else []), *others]), None)
 
 
 def _explain_refused(folder: Path, outcome: GateOutcome, *, accept: str) -> Refused:

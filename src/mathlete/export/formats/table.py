@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 DEFAULT_FORMAT = "int8"
-"""The format that every run is exported in, and that all other commands read."""
+"""The format that every run is exported in, and that other commands take where its gates let it pass."""
 
 
 def load_folder(folder: Path) -> "PreTrainedModel":
