@@ -241,6 +241,7 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
         )
     if drawn.others:
         out.print(f"what no word of a notebook says changed the samples too: {', '.join(drawn.others)}", markup=False)
+    # An adapter is served with its organiser's own sampling, so no policy is carried there.
     if rules.deliverable == "adapter":
         out.print(f"nothing to build: {rules.name} takes no notebook, its deliverable is {rules.deliverable}")
         return

@@ -36,8 +36,8 @@ _CAUSES: tuple[tuple[str, str], ...] = (
     ("compiling", r"torch\._(inductor|dynamo)\S*Error|InductorError|BackendCompilerFailed|triton\S*(Error|compil)"),
     ("a package that is missing or of another version", r"ModuleNotFoundError|ImportError|undefined symbol|"
      r"cannot open shared object|Could not load this library"),
-    ("GPUs that do not join", r"^(?!.*(by peer|Broken pipe)).*(CUDART error|peer access|peer mapping|Gloo .*(fail|timed out)|"
-     r"DistNetworkError|DistStoreError|RPC call to .* timed out|custom_all_reduce\.cu)"),
+    ("GPUs that do not join", r"^(?!.*(by peer|Broken pipe)).*(CUDART error|peer access|peer mapping|"
+     r"Gloo .*(fail|timed out)|DistNetworkError|DistStoreError|RPC call to .* timed out|custom_all_reduce\.cu)"),
 )  # fmt: skip
 """(What is wrong, how Python, torch, NCCL and vLLM say it), the more telling first: one fault drags others along."""
 

@@ -133,7 +133,7 @@ class ModelSource:
                 cure=f"{rename}name the original model with --model; vLLM on a GPU reads this one (--engine vllm)",
             )
 
-    def _find_described(self, name: str) -> dict[str, Any] | None:
+    def _find_described(self, name: str) -> dict[str, object] | None:
         if self.folder is not None:
             return read_json(self.folder / name) if (self.folder / name).is_file() else None
         # Of a hub's model no answer says more than that there is none.

@@ -9,7 +9,7 @@ from mathlete.mistakes import explain, find_hub_cure, name_cause
 from mathlete.runs import read_json
 
 
-class Source(Protocol):
+class ModelPlace(Protocol):
     """Where a model is, as `ModelSource` says it."""
 
     @property
@@ -28,7 +28,7 @@ class Source(Protocol):
         """Return its config.json."""
 
 
-def explain_unreadable(source: Source, error: Exception) -> Exception:
+def explain_unreadable(source: ModelPlace, error: Exception) -> Exception:
     """Return what an error of a library stands for: memory, an unknown kind, a broken file, an unreachable model, or a
     bug."""
     if mistake := explain(error) or _explain_kind(source, error):
@@ -43,7 +43,7 @@ def explain_unreadable(source: Source, error: Exception) -> Exception:
     return error
 
 
-def _explain_kind(source: Source, error: Exception) -> UserError | None:
+def _explain_kind(source: ModelPlace, error: Exception) -> UserError | None:
     """Return the error for a model of a kind that transformers knows by the model's own code alone, or not at all."""
     own = "trust_remote_code" in str(error)
     if not own and "does not recognize this architecture" not in str(error):
@@ -56,7 +56,7 @@ def _explain_kind(source: Source, error: Exception) -> UserError | None:
     )
 
 
-def explain_unreachable(source: Source, error: Exception) -> UserError:
+def explain_unreachable(source: ModelPlace, error: Exception) -> UserError:
     """Return the error for a model that can't be read: a broken folder, or a hub id that isn't on this machine."""
     if source.folder:
         return UserError(

@@ -47,7 +47,7 @@ REAL_FAULTS = {
             import multiprocessing
             for core in multiprocessing.active_children():
                 mark(); os.kill(core.pid, signal.SIGKILL)"""),
-            expect_left("vllm", "EngineDeadError", to="vllm"),
+            expect_left("vllm", "(died unexpectedly|EngineDeadError)", to="vllm"),
             expect_up("vllm"),
         ),
         _real(

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
 
 from mathlete.errors import UserError
 from mathlete.runs import read_json
@@ -109,7 +108,8 @@ def _read_settings(results: _Results) -> RunSettings | None:
 
 def _read_fixed(results: _Results, *, timed: bool) -> dict[str, object]:
     """Return {name: value} of what a recording must have in common with others that are pooled with it."""
-    settings, lacking = _read_settings(results), results.get("missing", [])
+    settings, missing = _read_settings(results), results.get("missing")
+    lacking = missing if isinstance(missing, list) else []
     fixed = settings.fixed if settings else {}
     ignored = {*_VOTED, *lacking, *(() if timed else ("timeout_s",))}
     if settings:

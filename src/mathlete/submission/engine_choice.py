@@ -39,8 +39,8 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
         weights: the bytes of the model's weights.
 
     Raises:
-        UserError: vLLM is asked for and cannot serve that model there; or it may be chosen, and a word of its own is wrong,
-            or a setting of it would have the model served, for which the embedded engine is none: mixtures of experts.
+        UserError: vLLM is asked for and cannot serve that model there; or it may be chosen, and a word of its own is
+            wrong, or a setting of it would have a mixture of experts served.
     """
     idle = config.vllm.list_flags()
     unused = f"; {' '.join(idle)} not used" if idle else ""
