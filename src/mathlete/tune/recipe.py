@@ -170,12 +170,13 @@ class Recipe:
         """
         if (teacher := self.teacher) is None:
             return
-        teacher.require_weights()
         cure = "choose a teacher of the model's own family whose config.json has the same vocab_size"
         sizes = [Shape.of(one).vocabulary for one in (source, teacher)]
         if sizes[0] != sizes[1]:
             rule = "--distill.teacher must have as many embeddings as the model: the loss compares them all"
             raise UserError(rule, value=f"{sizes[1]}, where the model has {sizes[0]}", cure=cure)
+        # Behind what is known of a preset without a hub.
+        teacher.require_weights()
         own, others = (load_prompt_format(one).tokenizer.get_vocab() for one in (source, teacher))
         if own != others:
             token = min({*own.items()} ^ {*others.items()}, key=lambda item: item[1])[1]
