@@ -13,10 +13,11 @@ from mathlete.errors import UserError
 from mathlete.rehearsal import containers
 
 PARENT = """
-import subprocess, sys
+import subprocess, sys, time
 child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
 print(child.pid, flush=True)
 child.wait()
+time.sleep(60)  # so that it is killed too, and does not end with its child
 """
 
 
