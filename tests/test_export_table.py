@@ -25,11 +25,13 @@ from mathlete.export.formats.weights import WriteOptions, dense_weights
 from mathlete.export.records import Hop, SurvivalFigures
 from mathlete.export.served import ENGINES
 from mathlete.export.settings import FormatName
+from mathlete.gates import set_aside
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel.config import KernelConfig
 from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
+from mathlete.runs import write_json
 from mathlete.sampling.served import VllmSettings
 from mathlete.submission import Build, Names, checks
 from mathlete.submission.weights import list_needed, list_storage
@@ -294,3 +296,14 @@ def test_fp8_needs_its_own_gpu_though_it_is_stored_as_others_are() -> None:
     assert [one.fits(7.5) for one in find_formats(read_storage(config), config)] == [False]
     others = {one.layout: one.fits(7.5) for one in find_formats(read_storage(config))}
     assert others == {"pack-quantized": True, "int-quantized": True, "float-quantized": False}
+
+
+def test_what_gates_refused_is_no_advice(tmp_path: Path) -> None:
+    for name in ("export", "export-fp8"):
+        write_json(tmp_path / name / "config.json", {})
+    write_json(tmp_path / "export" / "started.json", {})
+    set_aside(tmp_path / "export")
+    choice = choose_export(tmp_path, engine="embedded", machine="NvidiaH100")
+    assert choice.reason == "fp8: the embedded engine loads it; int8 its gates refused"
+    with pytest.raises(UserError, match=r"must hold an export for the machine(?s:.*)--export\.formats w8a16"):
+        choose_export(tmp_path, engine="embedded", machine="NvidiaTeslaT4")

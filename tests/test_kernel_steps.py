@@ -218,9 +218,10 @@ def test_a_step_that_leaves_the_weights_no_memory_is_passed_over() -> None:
     # Safer settings would have all weights on the GPU.
     assert name(1, 44.0, away, OTHER) == ["again"]
     assert name(1, 0.0, away, OTHER) == ["with safer settings"]
-    # They would have them in 16 bits, too.
-    halved = VllmSettings(extra={"quantization": "fp8"})
-    assert name(1, 44.0, halved, OTHER) == ["again"]
+    # They keep what makes the weights fit, unless its kernels are what failed.
+    halved, format_failed = VllmSettings(extra={"quantization": "fp8"}), "a format of weights without a kernel: x"
+    assert name(1, 44.0, halved, OTHER) == ["with safer settings"]
+    assert name(1, 44.0, halved, format_failed) == ["again"]
     assert name(1, 79.6, halved, OTHER) == ["with safer settings"]
 
 
@@ -287,6 +288,7 @@ LOGS = [
     ("KeyError: '/psm_4fa0'", "a worker that died"),
     ("Exception ignored in: <function Llm.__del__>\nAttributeError: 'Llm' object has no 'core'", "a worker that died"),
     ("Exception ignored in: <function x>\nImportError: sys.meta_path is None", "a worker that died: RuntimeError: Eng"),
+    ("Exception ignored in: <f>\nzmq.error.ContextTerminated\nValueError: z", "another error: ValueError: z"),
     ("Exception ignored in: <function x>\nKeyboardInterrupt:\nKeyError: 'z'", "another error: KeyError: 'z'"),
     ("Exception ignored in: <function x>\nAttributeError: y\nKeyError: 'z'", "another error: KeyError: 'z'"),
 ]

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +157,25 @@ def test_a_response_written_again_with_more_is_the_same(more: dict[str, Any], nu
     assert len(samples) == number
     if number == 12:
         assert {one.logprob_mean for one in samples} == {-0.5 if "logprobs" in more else None}
+
+
+@pytest.mark.parametrize("order", ["".join(each) for each in permutations("abc")])
+def test_ids_are_shared_in_whatever_order_the_files_are(order: str) -> None:
+    """One file says nothing of the log-probabilities, and the two others contradict each other."""
+    words = served("a.jsonl", [f"chatcmpl-{number}" for number in range(12)], SAID)
+    rows = [json.loads(line) for line in Path("a.jsonl").read_text().splitlines()]
+    for name, logprob in (("b", -0.5), ("c", -0.7)):
+        for row in rows:
+            row["choices"][0]["logprobs"] = {"content": [{"token": "x", "logprob": logprob}]}
+        write_lines(f"{name}.jsonl", rows)
+    said = " ".join(imported("r", *(f"{name}.jsonl" for name in order), *words[1:]))
+    assert "the responses' ids name no samples" in said
+
+
+@pytest.mark.parametrize("ended", [1733000000.5, None, "2026", {"all": 3}])
+def test_another_programs_results_are_no_error_of_a_pool(ended: object) -> None:
+    words = served("a.jsonl", [f"chatcmpl-{number}" for number in range(12)], SAID)
+    imported("r", "a.jsonl", *words[1:])
+    Path("r/manifest.json").unlink(missing_ok=True)
+    Path("r/results.json").write_text(json.dumps({"started": 1.0, "ended": ended}))
+    assert len(Pool.read([Path("r")]).problems) == 3

@@ -57,7 +57,7 @@ _DRAGGED = re.compile(
 """What the end of one process does to those that talk with it, and to the tracker of what they shared."""
 _IGNORED = re.compile(r"Exception ignored (in|while)\b")
 """How Python begins to tell an error that it goes on from, as while it ends (`sys.unraisablehook`)."""
-_NO_ERROR = re.compile(r"(KeyboardInterrupt|SystemExit|GeneratorExit|StopIteration|\w+Warning)\b")
+_NO_ERROR = re.compile(r"(KeyboardInterrupt|SystemExit|GeneratorExit|StopIteration|\w+Warning)\b|(\w+\.)+[A-Z]\w*$")
 """The last line of a traceback of what is raised and is no error."""
 _OTHER, _DIED = "another error", "a worker that died"
 

@@ -40,6 +40,7 @@ _JOINED = "NCCL, which joins the GPUs", "shared memory of the machine", _TOO_FEW
 _FEWER, _JOINS = match_causes(_TOO_FEW), match_causes(*_JOINED)
 _JOINING = match_causes(*_JOINED, "GPUs that do not join", "a worker that died")
 _COMPILING = match_causes("compiling")
+_NO_KERNEL = match_causes("a kernel that this GPU lacks", "a format of weights without a kernel")
 _MEMORY = ("gpu_memory_utilization", "kv_gib", "max_model_len")
 _ABOUT = (
     (_MEMORIES, _MEMORY),
@@ -170,8 +171,14 @@ def _make_safer(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmShape) 
         # Keys and values of twice the bytes would need twice the cache; the kernels are not what failed.
         kv_dtype=vllm.kv_dtype if crowded else "auto",
         attention_backend=vllm.attention_backend if crowded else _choose_kernels(vllm, cause, gpus=gpus, shape=shape),
-        extra={**_NO_CUSTOM_REDUCE} if joined else {},
+        extra={**_keep_format(vllm, cause), **(_NO_CUSTOM_REDUCE if joined else {})},
     )
+
+
+def _keep_format(vllm: VllmSettings, cause: str) -> dict[str, str]:
+    """Return how vLLM makes dense weights smaller, without which they may not fit, where its kernels did not fail."""
+    word = vllm.extra.get("quantization")
+    return {} if word is None or re.search(_NO_KERNEL, cause) else {"quantization": word}
 
 
 def _choose_kernels(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmShape) -> str:
@@ -185,7 +192,7 @@ def _choose_kernels(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmSha
 
 
 def _stay_alone(vllm: VllmSettings, cause: str) -> VllmSettings:
-    return replace(vllm, tensor_parallel=1, extra={})
+    return replace(vllm, tensor_parallel=1, extra=_keep_format(vllm, cause))
 
 
 def _make_shorter(vllm: VllmSettings, cause: str, *, config: KernelConfig, longest: int | None) -> VllmSettings:

@@ -76,6 +76,8 @@ def forget_shared_ids(logs: Sequence[Log], placed: Sequence[Placed]) -> tuple[li
             ]
             shared = f"{one.entry.uid.rpartition('/')[0]!r:.40} in {known.entry.where} and in {one.entry.where}"
             return forgotten, [f"the responses' ids name no samples, for one stands for several: {shared}"]
+        # What any of them says the next must not contradict, in whatever order the files are.
+        first[one.entry.uid] = replace(known, entry=known.entry.filled_from(one.entry))
     return [*placed], []
 
 

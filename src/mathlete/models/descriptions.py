@@ -26,11 +26,11 @@ def find_quantization(config: Mapping[str, object]) -> Mapping[str, object] | No
     return next((how for how in said if isinstance(how, Mapping)), None)
 
 
-def name_undescribed(config: Mapping[str, object]) -> str:
+def name_undescribed(config: Mapping[str, object], *, on_kaggle: bool = False) -> str:
     """Return what alone says how weights are stored, and transformers does not read; "" where it reads that.
 
-    That of the part for texts is not counted: transformers 5.23.0 reads it (`get_hf_quantizer` of quantizers/auto.py),
-    and of the image's 5.0.0 that is not known here.
+    That of the part for texts is read by transformers 5.23.0 (`get_hf_quantizer` of quantizers/auto.py); of Kaggle's
+    image, which has 5.0.0, that is not known here.
 
     >>> name_undescribed({"compression_config": {"quant_method": "compressed-tensors"}})
     'compression_config'
@@ -41,7 +41,7 @@ def name_undescribed(config: Mapping[str, object]) -> str:
         return ""
     inner = config.get("text_config")
     within = isinstance(inner, Mapping) and isinstance(inner.get("quantization_config"), Mapping)
-    return "quantization_config in text_config" if within else "compression_config"
+    return ("quantization_config in text_config" if on_kaggle else "") if within else "compression_config"
 
 
 def complete_config(config: dict[str, Any], *, read: Callable[[str], Mapping[str, object] | None]) -> dict[str, Any]:

@@ -115,8 +115,8 @@ class ModelSource:
         """
         return complete_config(self.read_described("config.json"), read=self._find_described)
 
-    def require_described(self) -> None:
-        """Check that transformers reads how the weights are stored, where they are not dense.
+    def require_described(self, *, on_kaggle: bool = False) -> None:
+        """Check that transformers, here or in Kaggle's image, reads how weights that are not dense are stored.
 
         Raises:
             UserError: another place than it reads says so, and it would take the bytes for the numbers themselves; or
@@ -124,11 +124,11 @@ class ModelSource:
         """
         own = self.read_described("config.json")
         modelopt = MODELOPT_FILE if find_quantization(own) is None and self.is_quantized() else ""
-        if where := modelopt or name_undescribed(own):
+        if where := modelopt or name_undescribed(own, on_kaggle=on_kaggle):
             rename = "" if modelopt else f"write what {where} says as quantization_config of config.json itself, or "
             raise UserError(
-                "config.json must say in quantization_config how weights are stored: transformers would take them for "
-                "dense ones",
+                "config.json must say in quantization_config how weights are stored: transformers "
+                f"{'of the image may' if on_kaggle else 'would'} take them for dense ones",
                 value=f"{where} of {self.location} alone",
                 cure=f"{rename}name the original model with --model; vLLM on a GPU reads this one (--engine vllm)",
             )

@@ -56,7 +56,8 @@ def check_one_model(folders: Sequence[Path], runs: Sequence[Sequence[Sample]]) -
     """
     every = [_read_results(folder) for folder in folders]
     # A limit in time that no problem and no sample came to is none.
-    timed = any("time" in results.get("ended", "time") for results in every)
+    ended = [results.get("ended") for results in every]
+    timed = any("time" in how if isinstance(how, Mapping) else True for how in ended)
     timed |= any(sample.finish in ("cancelled", "clock") for samples in runs for sample in samples)
     told = [_read_fixed(results, timed=timed) for results in every]
     for key in {name: None for one in told for name in one}:

@@ -103,7 +103,7 @@ def _export(build: Build) -> Iterator[Refusal]:
         if build.mounted is None:
             source.require_weights(by_vllm=by_vllm)
         elif not by_vllm:
-            source.require_described()
+            source.require_described(on_kaggle=True)
     except UserError as error:
         yield refusal_of(error)
 

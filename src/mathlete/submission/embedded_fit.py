@@ -29,7 +29,7 @@ def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
         return f"{loaded / 2**30:.1f} GiB of weights and its cache do not fit into one GPU of {gpu.memory_gib:.1f} GiB"
     source = find_model(str(model))
     try:
-        source.require_described()
+        source.require_described(on_kaggle=True)
         if [*model.glob("*.safetensors")]:  # of a model that is mounted they are on Kaggle
             source.require_weights()
         check_covered(source.load_config())

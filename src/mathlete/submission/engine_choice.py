@@ -1,6 +1,6 @@
 """Which engine the notebook runs, and why: vLLM where the machine has a GPU that it serves, else the embedded one."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,7 +8,7 @@ from mathlete.errors import UserError
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device, Shape
-from mathlete.sampling.served import VllmShape
+from mathlete.sampling.served import VllmSettings, VllmShape
 from mathlete.submission.vllm_fit import find_wrong_setting
 from mathlete.submission.vllm_memory import find_crowding, find_wrong_offload
 from mathlete.submission.weights import formats_of, name_storage, tell_other_weights
@@ -46,15 +46,20 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
     unused = f"; {' '.join(idle)} not used" if idle else ""
     if word == "embedded":
         return EngineChoice(engine="transformers", reason=f"asked for{unused}")
-    refusal = find_refusal(model=model, machine=machine, config=config)
-    refusal = refusal or find_lack_of_room(model=model, machine=machine, config=config, weights=weights)
+
+    def ask(config: KernelConfig) -> UserError | None:
+        refusal = find_refusal(model=model, machine=machine, config=config)
+        return refusal or find_lack_of_room(model=model, machine=machine, config=config, weights=weights)
+
+    refusal = ask(config)
     if refusal is None:
         return EngineChoice(
             engine="vllm", reason="asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves"
         )
     curable = "--vllm." in refusal.cure
     # No word of the user's is a reason to take another engine without asking.
-    if word == "vllm" or (idle and refusal.rule.startswith("--vllm.")) or (curable and _is_for_vllm(model)):
+    is_worded = idle and (refusal.rule.startswith("--vllm.") or ask(replace(config, vllm=VllmSettings())) is None)
+    if word == "vllm" or is_worded or (curable and _is_for_vllm(model)):
         raise refusal
     cure = f"; cured for vLLM by {refusal.cure}" if curable else ""
     return EngineChoice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{cure}{unused}")

@@ -41,7 +41,7 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
     prompts = load_prompt_format(source)
     if config.engine == "transformers":
         check_covered(source.load_config())
-        source.require_described()
+        source.require_described(on_kaggle=True)
     longest = max(config.competition.placeholders.values(), key=len)
     prompt, asked, own = len(prompts.prompt_ids(longest)), config.policy.longest_tokens, source.context_tokens()
     context, cure = own, "a model that attends to more"

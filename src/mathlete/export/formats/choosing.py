@@ -55,13 +55,16 @@ def choose_export(
     ranked = [one for name in order for one in fits if one.family == name]
     if not ranked:
         value = f"{', '.join(one.name for one in there) or 'none'} in {run}, for {machine}"
-        cure = f"make it with --export.formats {order[0]}, or name an export's folder"
+        # What its gates refused would be refused again.
+        made = [name for name in order if not _is_refused(run, name)] or order
+        cure = f"make it with --export.formats {made[0]}, or name an export's folder"
         raise UserError(f"a run must hold an export for the machine: {' or '.join(order)}", value=value, cure=cure)
     asks, refused = served and engine == "auto", ""
     for one in ranked:
         why = refuse(run / one.folder) if asks else ""
         if not why:
-            said = _explain(one, wanted=order[0], machine=machine, served=served)
+            lack = "its gates refused" if _is_refused(run, order[0]) else f"the run lacks (--export.formats {order[0]})"
+            said = _explain(one, wanted=order[0], lack=lack, machine=machine if served else "")
             reason = f"{one.name}: what vLLM serves of the run's, {refused}" if refused else said
             return ChosenExport(folder=run / one.folder, reason=reason)
         refused = refused or f"not {one.name}: {why}"
@@ -82,11 +85,16 @@ def list_best(capability: float) -> list[str]:
     return ["fp8", "w8a16", "int8"] if capability >= _FLOAT_8 else ["w8a16", "w8a8", "int8"]
 
 
-def _explain(best: ExportFormat, *, wanted: str, machine: str, served: bool) -> str:
-    if not served and best.name == wanted:
+def _is_refused(run: Path, name: str) -> bool:
+    return is_set_aside(run / EXPORT_FORMATS[name].folder)
+
+
+def _explain(best: ExportFormat, *, wanted: str, lack: str, machine: str) -> str:
+    """Return why an export is the best; the machine is "" for the embedded engine."""
+    if not machine and best.name == wanted:
         return f"{best.name}: the embedded engine multiplies it"
-    if not served:
-        return f"{best.name}: the embedded engine loads it; {wanted} the run lacks (--export.formats {wanted})"
+    if not machine:
+        return f"{best.name}: the embedded engine loads it; {wanted} {lack}"
     if best.family == wanted:
         return f"{best.name}: what vLLM serves best on {machine}"
-    return f"{best.name}: on {machine} vLLM would serve {wanted} best, which the run lacks (--export.formats {wanted})"
+    return f"{best.name}: on {machine} vLLM would serve {wanted} best, which {lack}"
