@@ -93,6 +93,8 @@ class EngineStep:
             return self
         vllm = self.change(left.vllm, cause)
         about = next((names for said, names in self.about if re.search(said, cause)), _ALL)
+        if not self.fits(vllm):
+            vllm = replace(vllm, extra={**_keep_format(left.vllm, cause), **vllm.extra})
         differs = any(getattr(vllm, name) != getattr(left.vllm, name) for name in about)
         return replace(self, vllm=vllm) if differs and self.fits(vllm) else None
 
@@ -171,7 +173,7 @@ def _make_safer(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmShape) 
         # Keys and values of twice the bytes would need twice the cache; the kernels are not what failed.
         kv_dtype=vllm.kv_dtype if crowded else "auto",
         attention_backend=vllm.attention_backend if crowded else _choose_kernels(vllm, cause, gpus=gpus, shape=shape),
-        extra={**_keep_format(vllm, cause), **(_NO_CUSTOM_REDUCE if joined else {})},
+        extra={**_NO_CUSTOM_REDUCE} if joined else {},
     )
 
 
@@ -192,7 +194,7 @@ def _choose_kernels(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmSha
 
 
 def _stay_alone(vllm: VllmSettings, cause: str) -> VllmSettings:
-    return replace(vllm, tensor_parallel=1, extra=_keep_format(vllm, cause))
+    return replace(vllm, tensor_parallel=1, extra={})
 
 
 def _make_shorter(vllm: VllmSettings, cause: str, *, config: KernelConfig, longest: int | None) -> VllmSettings:
