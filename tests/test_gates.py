@@ -208,13 +208,13 @@ def begun_run(*formats: str) -> MathRun:
 
 
 def test_what_was_accepted_before_a_kill_is_still_in_the_manifest(workdir: Path) -> None:
-    found = GateOutcome(breaches=("int8 is far off",), reason="a first look").to_json()
+    outcome = GateOutcome(breaches=("int8 is far off",), reason="a first look").to_json()
     folder = Path("adapter")
     AdapterFolder(folder).checkpoint(1).mkdir(parents=True)
     AdapterFolder(folder).mark_complete(1)
     assert begun_run().try_gates(folder, Path("data"), advance=lambda *_: None) == {}
-    write_json(folder / GateTrial.file, found)
-    assert begun_run().try_gates(folder, Path("data"), advance=lambda *_: None) == {"trial": found}
+    write_json(folder / GateTrial.file, outcome)
+    assert begun_run().try_gates(folder, Path("data"), advance=lambda *_: None) == {"trial": outcome}
 
 
 @pytest.mark.parametrize(

@@ -172,10 +172,10 @@ def test_experts_on_four_gpus_are_held_against_the_kernels(
     gpu: str, shape: dict[str, object], stored: dict[str, object], says: str
 ) -> None:
     model = {**shape, "quantization_config": stored}
-    found = [*find_wrong_scheme(gpu=GPUS[gpu], shared=4, model=model)]
-    assert bool(found) == bool(says), [one.value for one in found]
+    faults = [*find_wrong_scheme(gpu=GPUS[gpu], shared=4, model=model)]
+    assert bool(faults) == bool(says), [one.value for one in faults]
     if says:
-        assert says in str(found[0].value)
+        assert says in str(faults[0].value)
     # On one GPU, or whole on each, experts of these sizes are served where they are symmetric.
     for shared, whole in ((1, False), (4, True)):
         alone = [*find_wrong_scheme(gpu=GPUS[gpu], shared=shared, model=model, whole_experts=whole)]
@@ -232,12 +232,12 @@ def test_what_would_have_vllm_serve_stands_beside_the_reason_for_another_engine(
 def test_weights_are_held_against_the_kernels_that_vllm_has(
     gpu: str, shared: int, shape: dict[str, object], stored: dict[str, object], says: str
 ) -> None:
-    found = [*find_wrong_scheme(gpu=GPUS[gpu], shared=shared, model={**shape, "quantization_config": stored})]
-    assert bool(found) == bool(says), [one.value for one in found]
+    faults = [*find_wrong_scheme(gpu=GPUS[gpu], shared=shared, model={**shape, "quantization_config": stored})]
+    assert bool(faults) == bool(says), [one.value for one in faults]
     if says:
-        assert says in str(found[0].value)
+        assert says in str(faults[0].value)
         # Fewer GPUs are the cure where the shapes are what is wrong.
-        assert ("--vllm.tensor-parallel" in found[0].cure) == (shared == 4)
+        assert ("--vllm.tensor-parallel" in faults[0].cure) == (shared == 4)
 
 
 MODELOPT: dict[str, object] = {

@@ -43,7 +43,7 @@ def name_kept(error: UserError, settings: object, *, kept: object, usual: object
         usual: the defaults.
         file: of choices.
     """
-    flag = found[0] if (found := re.search(r"--[a-z0-9][a-z0-9.-]*", error.rule)) else ""
+    flag = flag_of_rule[0] if (flag_of_rule := re.search(r"--[a-z0-9][a-z0-9.-]*", error.rule)) else ""
     own, before, plain = (_look_up(one, flag) for one in (settings, kept, usual))
     if own is None or own != before or own == plain:
         return ""

@@ -163,7 +163,7 @@ class MathRun:
             names=after.export.named if settings.until == "export" else (),
         )
         if AdapterFolder(folder).last_checkpoint() is not None:
-            return {"trial": found} if (found := trial.read()) else {}
+            return {"trial": outcome} if (outcome := trial.read()) else {}
         return {"trial": trial.run(accept_refused=after.accept_refused, advance=advance, say=self.say)}
 
     def show_hops(self, hops: Sequence[Hop], figures: SurvivalFigures) -> None:

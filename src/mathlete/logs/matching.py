@@ -37,13 +37,13 @@ def make_finder(suite: Suite) -> Callable[[Entry], Problem]:
         named = by_id.get(name) or by_id.get(find_numbered(name) or "")
         if same := written.get(statement):
             return named if named in same else same[-1]
-        found = typeset.get(key_of(statement), []) if statement else []
-        if len(found) > 1:
-            found = [one for one in found if not _is_other_gold(entry.gold, one)]
-        if named and _fits(named, entry) and (named in found or len(found) != 1):
+        alike = typeset.get(key_of(statement), []) if statement else []
+        if len(alike) > 1:
+            alike = [one for one in alike if not _is_other_gold(entry.gold, one)]
+        if named and _fits(named, entry) and (named in alike or len(alike) != 1):
             return named
-        if len(found) == 1:
-            return found[0]
+        if len(alike) == 1:
+            return alike[0]
         raise _explain(suite, entry, named)
 
     return find

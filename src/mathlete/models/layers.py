@@ -20,11 +20,11 @@ def list_linears(model: "Module") -> tuple[tuple[str, int, int], ...]:
     """
     from torch import nn
 
-    found = {
+    sizes_of = {
         match[1]: (module.in_features, module.out_features)
         for path, module in model.named_modules()
         if isinstance(module, nn.Linear) and (match := _IN_BLOCK.fullmatch(path))
     }
-    words = [name.rpartition(".")[2] for name in found]
-    names = [word if words.count(word) == 1 else name for word, name in zip(words, found, strict=True)]
-    return tuple((name, *sizes) for name, sizes in zip(names, found.values(), strict=True))
+    words = [name.rpartition(".")[2] for name in sizes_of]
+    names = [word if words.count(word) == 1 else name for word, name in zip(words, sizes_of, strict=True)]
+    return tuple((name, *sizes) for name, sizes in zip(names, sizes_of.values(), strict=True))

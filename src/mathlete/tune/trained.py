@@ -59,14 +59,14 @@ def find_adapted_layers(shape: Shape, lora: Lora) -> dict[str, tuple[int, int]]:
     if "all-linear" in lora.targets:
         return linears
     # As peft matches them: by the end of a layer's name.
-    found = {target: [name for name in linears if f".{name}".endswith(f".{target}")] for target in lora.targets}
-    if missing := [target for target, names in found.items() if not names]:
+    named = {target: [name for name in linears if f".{name}".endswith(f".{target}")] for target in lora.targets}
+    if missing := [target for target, names in named.items() if not names]:
         raise UserError(
             f"--lora.targets must be linear layers of the base's blocks: {', '.join(linears)}",
             value=", ".join(missing),
             cure=_name_targets(shape, lora.targets),
         )
-    return {name: linears[name] for names in found.values() for name in names}
+    return {name: linears[name] for names in named.values() for name in names}
 
 
 def find_scaled_layers(shape: Shape) -> tuple[list[str], str]:
