@@ -88,6 +88,10 @@ def store(**changed: torch.Tensor | None) -> Callable[[Path], None]:
     return change
 
 
+def point(adapter: Path) -> None:
+    (adapter / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9000\n")
+
+
 def tear(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / WEIGHTS).read_bytes()[:-40])
 
@@ -112,6 +116,7 @@ def tear(folder: Path) -> None:
         (store(**{"base_model.model.lm_head.weight": torch.ones(576, 128)}), "output layer is its embedding"),
         (store(**{"base_model.model.model.norm.weight": torch.ones(64)}), r"\(64,\) there, \(128,\) in the base"),
         (tear, "an adapter's weights must be whole"),
+        (point, "weights must be whole.*\n  Fix: run `git lfs pull` in "),
     ],
 )
 def test_what_is_not_of_this_base_is_refused(

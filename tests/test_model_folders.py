@@ -373,7 +373,7 @@ def test_every_class_that_could_run_a_models_code_is_told_not_to(root: Path) -> 
         ("submit", change("config.json", max_position_embeddings="long"), "can load (Validation error for field"),
         ("submit", write("config.json", "[]"), "must hold a JSON object, got model/config.json"),
         ("submit", pickle_weights, "others can run code when they are read"),
-        ("submit", write("hf_quant_config.json", MODELOPT), "name the original model with --model"),
+        ("submit", write("hf_quant_config.json", MODELOPT), "got modelopt weights in model"),
         ("submit", lose_a_file, "must have all files of its weights"),
         ("submit", need_own_code, "must know the kind of a model by itself: code that comes with a model is not run"),
     ],

@@ -19,15 +19,20 @@ from mathlete.delivery.kaggle_client import Kaggle
 from mathlete.delivery.push import plan_push, push_build
 from mathlete.errors import UserError
 from mathlete.kaggle_image import VOCABULARIES
+from mathlete.kernel import KernelConfig
 from mathlete.models import ModelSource, find_model, load_prompt_format
 from mathlete.runs import read_json
 from mathlete.submission.build import Build
 from mathlete.submission.checks import check_parts
+from mathlete.submission.contents import list_contents
+from mathlete.submission.embedded_fit import find_unloadable
 from mathlete.submission.metadata import INSTANCE_FILE, KERNEL_FILE, MODEL_FILE, Names
 from mathlete.submission.mounted import MountedWeights, describe_weights
+from mathlete.submission.serving import check_serving
 from mathlete.submission.vocabularies import NEEDED, Vocabulary, find_vocabularies, write_wheel
 from tests.conftest import NAMES, CommandLine, with_settings
 from tests.kaggle_standin import Scenario, run_on_kaggle, serve
+from tests.test_model_folders import SHARDS, Spoil, all_of, change, cut_a_file, lose, split, write
 from tests.test_submit_push import QUICK
 
 SOURCE = "Somebody/big-model/PyTorch/default/3"
@@ -73,6 +78,10 @@ def test_a_mounted_model_is_built_without_weights_and_nothing_of_it_is_uploaded(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (
+            ("--model-source", SOURCE, "--model", "no/thing"),
+            "hf download no/thing --exclude '*.safetensors' --local-dir",
+        ),
         (("--model-source", "owner/model/1"), "must be OWNER/MODEL/FRAMEWORK/VARIATION/VERSION, got 'owner/model/1'"),
         (("--model-source", "o/m/f/v/0"), "must be OWNER/MODEL/FRAMEWORK/VARIATION/VERSION"),
         (("--model-source", SOURCE, "--model-gib", -1), "--model-gib must be above 0, got -1.0"),
@@ -96,11 +105,65 @@ def test_size_and_licence_of_mounted_weights_must_be_known(described: Path) -> N
     (described / INDEX).unlink()
     with pytest.raises(UserError, match=r"size of weights that are mounted must be known.*\n.*--model-gib"):
         describe_weights(described, gib=None, licence="")
-    (described / "model.safetensors").write_bytes(bytes(100))
+    (described / "model.safetensors").write_bytes(b"version https://git-lfs.github.com/spec/v1\noid 0\nsize 100\n")
     assert describe_weights(described, gib=None, licence="").size == 100
     (described / "README.md").write_text("no metadata")
     with pytest.raises(UserError, match=r"licence of a model that is mounted must be known.*\n.*--kaggle.licence"):
         describe_weights(described, gib=None, licence="")
+
+
+def point(*names: str, size: int | None = 9 * 2**30) -> Spoil:
+    """Put git-lfs' pointers in the place of files, which may not say a size."""
+    said = "" if size is None else f"size {size}\n"
+    return all_of(
+        *(write(name, f"version https://git-lfs.github.com/spec/v1\noid sha256:00\n{said}") for name in names)
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "size", "told"),
+    [
+        (lambda folder: None, None, "by its files"),
+        (lose(SHARDS[0]), 12, f"by {INDEX}: 1 of 2 files of its weights are not in "),
+        (lose(*SHARDS), 12, f"by {INDEX}"),
+        (point(*SHARDS), 18, "by git-lfs' pointers in place of its files"),
+        (point(SHARDS[0], size=None), 12, f"by {INDEX}: 1 of 2 files of its weights are not in "),
+        (all_of(point(SHARDS[0]), lose(SHARDS[1])), 12, f"by {INDEX}: 1 of 2 files of its weights are not in "),
+        (all_of(point(*SHARDS), lose(INDEX)), 18, "by git-lfs' pointers"),
+        (lose(INDEX), None, "by its files"),
+        (lose(INDEX, SHARDS[0]), 0, "got 1 of 2 files of its weights are not in "),
+        (all_of(lose(INDEX), point(SHARDS[0], size=None)), 0, "got 1 of 2 files of its weights are not in "),
+        (lose(INDEX, *SHARDS), 0, "got no weights in "),
+        (cut_a_file, 0, "or remove it where the weights are elsewhere"),
+    ],
+)
+def test_a_part_of_the_weights_is_never_taken_for_the_whole(
+    spoil: Spoil, size: int | None, told: str, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(find_model("pocket").location, tmp_path / "model"))
+    split(folder)
+    change(INDEX, metadata={"total_size": 12 * 2**30})(folder)
+    whole = sum((folder / name).stat().st_size for name in SHARDS)
+    spoil(folder)
+    said: list[str] = []
+    if size == 0:
+        with pytest.raises(UserError, match=told):
+            describe_weights(folder, gib=None, licence="MIT")
+    else:
+        known = describe_weights(folder, gib=None, licence="MIT", say=said.append)
+        assert known.size == pytest.approx(whole if size is None else size * 2**30, rel=1e-3)
+        assert told in said[0]
+    if told.startswith("or remove"):
+        with pytest.raises(UserError, match=told):
+            check_serving(folder, KernelConfig(), weights=False)
+        return
+    # What is not here says nothing of what the engine would find on Kaggle, nor of what is mounted there.
+    check_serving(folder, KernelConfig(), weights=False)
+    if INDEX in {file.name for file in folder.iterdir()}:
+        assert find_unloadable(folder, machine="NvidiaL4", weights=1) == ""
+    (tmp_path / "wheels").mkdir()
+    carried = list_contents(folder, tmp_path / "wheels", parts="", machine="").weights
+    assert all(count == 9 * 2**30 or count == (folder / name).stat().st_size for name, count in carried.items())
 
 
 def mount(build: Build, source: str, *, size: int = 2**30, licence: str = "MIT") -> Build:
@@ -138,11 +201,15 @@ def test_the_rules_hold_for_a_mounted_model(build: Build) -> None:
     ],
 )
 def test_the_size_is_held_against_the_gpus_that_the_engine_uses(engine: str, gib: int, told: str, build: Build) -> None:
-    (build.model / "config.json").write_text('{"num_attention_heads": 64}')
+    content = '{"num_attention_heads": 64, "architectures": ["Qwen2ForCausalLM"]}'
+    (build.model / "config.json").write_text(content)
     made = mount(replace(build, config=replace(build.config, engine=engine)), GPT_OSS, size=gib * 2**30)
     metadata = read_json(made.kaggle / KERNEL_FILE)
     (made.kaggle / KERNEL_FILE).write_text(json.dumps({**metadata, "machine_shape": "NvidiaL4"}))
     assert refusals(made, "sizes").partition("values ")[2] == told
+    cures = [one.cure for check in check_parts(made) if check.what == "sizes" for one in check.refusals]
+    # What the embedded engine has no room for on one GPU, vLLM may have on all.
+    assert [cure.startswith("build with --engine vllm") for cure in cures] == [engine != "vllm"] * bool(told)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """How weights are stored, held against the kernels that vLLM 0.19.1 has for them."""
 
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,15 @@ from mathlete.export.formats.weights import WriteOptions
 from mathlete.kernel import KernelConfig
 from mathlete.models import GPUS, ModelSource, find_model, load_model
 from mathlete.runs import read_json, write_json
+from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import VllmSettings
+from mathlete.solve import Policy
 from mathlete.submission.embedded_fit import find_unloadable
 from mathlete.submission.engine_choice import EngineWord, choose_engine, find_refusal
 from mathlete.submission.serving import check_serving
 from mathlete.submission.vllm_schemes import find_wrong_scheme
 from mathlete.submission.weights import list_needed, name_storage
+from tests.conftest import CommandLine
 from tests.test_submit_vllm import model_of
 
 R1: dict[str, object] = {
@@ -187,7 +191,9 @@ def test_experts_that_four_gpus_cannot_share_are_refused_with_what_can(tmp_path:
     model = model_of(tmp_path, **shape, quantization_config=BLOCKS)
 
     def refuse(**vllm: Any) -> UserError | None:
-        return find_refusal(model=model, machine="NvidiaL4", config=KernelConfig(vllm=VllmSettings(**vllm)))
+        return find_refusal(
+            model=model, machine="NvidiaL4", config=KernelConfig(vllm=VllmSettings(**vllm)), weights=2**30
+        )
 
     wrong = refuse()
     assert wrong is not None
@@ -226,6 +232,57 @@ def test_what_would_have_vllm_serve_stands_beside_the_reason_for_another_engine(
     chosen = choose_engine("auto", model=model, machine="NvidiaL4", config=config, weights=2**30)
     assert chosen.engine == "transformers"
     assert "; cured for vLLM by --vllm.tensor-parallel 2, or" in chosen.reason
+
+
+@pytest.mark.parametrize(
+    ("gib", "vllm", "cure"),
+    [
+        # Qwen2.5-72B's columns are no multiple of 128 on two or four GPUs.
+        (8, {}, "--vllm.tensor-parallel 1, or "),
+        (38.8, {}, "--vllm.tensor-parallel 1 --vllm.extra pipeline_parallel_size 4, or "),
+        (38.8, {"extra": {"data_parallel_size": "2"}, "tensor_parallel": 2}, "export the model"),
+        (120, {}, "export the model"),
+    ],
+)
+def test_a_cure_that_names_gpus_is_one_that_has_room(
+    gib: float, vllm: dict[str, Any], cure: str, tmp_path: Path
+) -> None:
+    shape = {"hidden_size": 8192, "intermediate_size": 29568, "num_hidden_layers": 80, "num_key_value_heads": 8}
+    model = model_of(tmp_path, **shape, num_attention_heads=64, quantization_config=awq())
+    ask = partial(choose_engine, "vllm", model=model, machine="NvidiaL4", weights=int(gib * 2**30))
+    short = Policy(sampling=SamplingConfig(max_tokens=4096))
+    config = KernelConfig(vllm=VllmSettings(max_model_len=8192, **vllm), policy=short)
+    with pytest.raises(UserError) as refused:
+        ask(config=config)
+    assert refused.value.cure.startswith(cure)
+    if cure.startswith("--vllm"):
+        cut = {"pipeline_parallel_size": "4"} if "extra" in cure else {}
+        assert ask(config=replace(config, vllm=replace(config.vllm, tensor_parallel=1, extra=cut))).engine == "vllm"
+
+
+@pytest.mark.parametrize("gib", [9, 61])
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"architectures": ["NobodysForCausalLM"]},
+        {**R1, "quantization_config": packed(4, strategy="channel")},
+    ],
+)
+def test_a_cure_that_names_the_embedded_engine_is_one_that_has_room(
+    gib: int, config: dict[str, object], tmp_path: Path
+) -> None:
+    asked = KernelConfig(vllm=VllmSettings(tensor_parallel=4))
+    wrong = find_refusal(model=model_of(tmp_path, **config), machine="NvidiaL4", config=asked, weights=gib * 2**30)
+    assert wrong is not None
+    assert ("--engine embedded" in wrong.cure) == (gib == 9)
+
+
+def test_weights_that_no_engine_serves_are_refused_before_their_tokenizer_is_read(
+    tmp_path: Path, submit: CommandLine
+) -> None:
+    model = model_of(tmp_path / "bare", quantization_config={"quant_method": "auto-round", "bits": 4})
+    words = ("--model", model, "--model-source", "o/m/transformers/v/1", "--model-gib", "9", "--kaggle.licence", "MIT")
+    assert "got auto-round weights in" in submit("build", *words, "--names.owner", "alice", "--engine", "auto").refusal
 
 
 @pytest.mark.parametrize(("gpu", "shared", "shape", "stored", "says"), SCHEMES)
@@ -285,8 +342,11 @@ def test_weights_of_an_older_modelopt_are_none_that_an_engine_takes_for_dense(tm
     model = tmp_path / "model"
     shutil.copytree(find_model("pocket").location, model)
     write_json(model / "hf_quant_config.json", MODELOPT)
-    wrong = find_refusal(model=model_of(model), machine="NvidiaTeslaT4", config=KernelConfig())
-    assert "modelopt on 7.5" in str(wrong)
+    wrong = find_refusal(model=model_of(model), machine="NvidiaTeslaT4", config=KernelConfig(), weights=2**30)
+    assert (
+        "whose storage is checked here: int8, compressed-tensors, dense, nf4, mxfp4, gptq, awq, fp8, got modelopt"
+        in str(wrong)
+    )
     with pytest.raises(UserError, match=r"got modelopt weights(?s:.*)another of Kaggle's with --model-source"):
         list_needed(model, engine="vllm")
     shutil.copy(Path(find_model("pocket").location) / "config.json", model)

@@ -250,15 +250,18 @@ def _fresh_defaults(flags: LeadingFlags) -> BuildSettings:
 
 
 def _usual(model: str, *, mounted: bool = False) -> BuildSettings:
-    return BuildSettings(solving=Solving(sampling=SamplingConfig(max_tokens=find_cap(model, asks_hub=mounted))))
+    return BuildSettings(
+        solving=Solving(sampling=SamplingConfig(max_tokens=find_cap(model, asks_hub=mounted, described=True)))
+    )
 
 
-def find_cap(model: str, *, asks_hub: bool) -> int:
+def find_cap(model: str, *, asks_hub: bool, described: bool = False) -> int:
     """Return how long a completion may be: a quarter of the model's context, at most R1's 32768 tokens.
 
     Args:
         model: pocket, a folder, a run with exports or a hub id.
         asks_hub: whether the hub, or its cache, is asked about a model that is no folder.
+        described: whether no weights of it are needed here, which a refusal's cure then leaves out.
     """
     folder = Path(find_model("pocket").location) if model == "pocket" else Path(model)
     # The exports of a run are of one model.
@@ -268,7 +271,7 @@ def find_cap(model: str, *, asks_hub: bool) -> int:
     if file.is_file():
         context = read_record(file, Shape.read_context)
     elif asks_hub and "/" in model and not folder.exists():
-        context = Shape.read_context(find_model(model).read_config())
+        context = Shape.read_context(find_model(model).read_described("config.json", alone=described))
     return min(32_768, (context or _CONTEXT) // 4)
 
 
@@ -314,7 +317,7 @@ def _build(settings: BuildSettings) -> dict[str, object]:
         out.print(f"export {named}: {chosen}", markup=False)
     mounts = (about.model_source, about.model_gib)
     model, given = find_model_files(named, *mounts, names=settings.names, run=settings.run)
-    if drawing.engine == "vllm" and given.uploads_model:
+    if given.uploads_model:
         # A refusal in a second, before all weights are hashed for their version.
         Build.choose_engine(drawing.engine, model=model, machine=machine, config=config)
     names, reason = complete_names(given, model=model, folder=settings.run)

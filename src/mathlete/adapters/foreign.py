@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import UserError
 from mathlete.files import is_folder
+from mathlete.folders import choose_cure
 from mathlete.models import ModelSource
 from mathlete.runs import read_json, sha256_tree
 
@@ -167,7 +168,8 @@ class ForeignAdapter:
             with safe_open(self.path / WEIGHTS, framework="pt") as file:
                 yield from ((name, file.get_tensor(name)) for name in file.keys())  # noqa: SIM118 - no mapping
         except (SafetensorError, OSError) as error:
-            raise UserError("an adapter's weights must be whole", value=str(error), cure=_CURE) from error
+            cure = choose_cure(self.path / WEIGHTS, otherwise=_CURE)
+            raise UserError("an adapter's weights must be whole", value=str(error), cure=cure) from error
 
 
 _CURE = "take the adapter's folder as its training wrote it, and the --model that it was trained on"

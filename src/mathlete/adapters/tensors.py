@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO, TypedDict
 
 from mathlete.errors import UserError
+from mathlete.folders import choose_cure
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
 """{the format's word: torch's name} of the types that adapters are seen in."""
@@ -48,6 +49,7 @@ def read_tensor_facts(file: IO[bytes], *, where: Path | str, size: int) -> dict[
             raise ValueError(f"{size} bytes, and its header asks for {8 + length + end}")
     except (ValueError, TypeError, KeyError, AttributeError, IndexError) as error:
         cure = "save it again with peft's save_pretrained, and copy the whole file"
+        cure = choose_cure(where, otherwise=cure) if isinstance(where, Path) else cure
         raise UserError(f"{where} must be a whole safetensors file", value=str(error)[:200], cure=cure) from error
     return facts
 

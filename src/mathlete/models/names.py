@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from mathlete.errors import UserError, nearest
 from mathlete.files import replace_when_done
+from mathlete.folders import measure_file
 from mathlete.gates import find_run_export
 from mathlete.models.contexts import find_context
 from mathlete.models.descriptions import MODELOPT_FILE, complete_config, find_quantization, name_undescribed
 from mathlete.models.unreadable import explain_unreachable, explain_unreadable
-from mathlete.models.weights import require_finite_file, require_whole_files, tell_unfinished
+from mathlete.models.weights import measure_weights, require_finite_file, require_whole_files, tell_unfinished
 from mathlete.prompts import PromptSettings, SavedPrompt
 from mathlete.runs import read_json, sha256_json, sha256_tree, verify_if_made
 from mathlete.shipped import data_folder
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from transformers import PreTrainedConfig, PreTrainedModel
+
+    from mathlete.models.weights import KnownSize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +108,11 @@ class ModelSource:
         files = [*self.folder.glob("*.safetensors")] or [
             file for file in self.folder.iterdir() if file.suffix in _PICKLED and "model" in file.name
         ]
-        return sum(file.stat().st_size for file in files)
+        return sum(map(measure_file, files))
+
+    def measure_weights(self) -> "KnownSize":
+        """Return how large the weights are that belong to its folder, though they may be elsewhere; see there."""
+        return measure_weights(self.folder or Path(self.location))
 
     def read_config(self) -> dict[str, Any]:
         """Read the model's config.json, with how its weights are stored where another file says that.
@@ -141,8 +148,8 @@ class ModelSource:
             return self.read_described(name)
         return None
 
-    def read_described(self, name: str) -> dict[str, Any]:
-        """Read one of its files of JSON.
+    def read_described(self, name: str, *, alone: bool = False) -> dict[str, Any]:
+        """Read one of its files of JSON; `alone`: no weights are needed, and a download need not fetch them.
 
         Raises:
             UserError: not on this machine nor on the hub, or not a model.
@@ -152,7 +159,7 @@ class ModelSource:
         try:
             file = cached_file(self.location, name, revision=self.revision)
         except (OSError, ValueError) as error:
-            raise explain_unreachable(self, error) from error
+            raise explain_unreachable(self, error, described=alone) from error
         return read_json(Path(str(file)))
 
     def require_weights(self, *, by_vllm: bool = False) -> None:
@@ -206,7 +213,7 @@ class ModelSource:
             snapshot = Path(snapshot_download(self.location, revision=self.revision, allow_patterns=[*_DESCRIPTION]))
         except Exception as error:
             # The border to a library that answers for the network, a stranger's server and the disk.
-            raise explain_unreadable(self, error) from error
+            raise explain_unreadable(self, error, described=True) from error
         files = {file.name: file for pattern in _DESCRIPTION for file in snapshot.glob(pattern) if file.is_file()}
         folder.mkdir(parents=True, exist_ok=True)
         for name, file in sorted(files.items()):

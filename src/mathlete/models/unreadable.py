@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mathlete.errors import UserError
+from mathlete.folders import choose_cure
 from mathlete.mistakes import explain, find_hub_cure, name_cause
 from mathlete.runs import read_json
 
@@ -28,18 +29,19 @@ class ModelPlace(Protocol):
         """Return its config.json."""
 
 
-def explain_unreadable(source: ModelPlace, error: Exception) -> Exception:
+def explain_unreadable(source: ModelPlace, error: Exception, *, described: bool = False) -> Exception:
     """Return what an error of a library stands for: memory, an unknown kind, a broken file, an unreachable model, or a
-    bug."""
+    bug; `described` as `explain_unreachable` has it."""
     if mistake := explain(error) or _explain_kind(source, error):
         return mistake
     for file in sorted(source.folder.glob("*.json")) if source.folder else ():
         try:
             read_json(file)
         except UserError as broken:
-            return UserError(broken.rule, value=broken.value, cure="copy it from the base model's folder")
+            cure = choose_cure(file, otherwise="copy it from the base model's folder")
+            return UserError(broken.rule, value=broken.value, cure=cure)
     if source.folder or isinstance(error, OSError | ValueError):
-        return explain_unreachable(source, error)
+        return explain_unreachable(source, error, described=described)
     return error
 
 
@@ -56,15 +58,22 @@ def _explain_kind(source: ModelPlace, error: Exception) -> UserError | None:
     )
 
 
-def explain_unreachable(source: ModelPlace, error: Exception) -> UserError:
-    """Return the error for a model that can't be read: a broken folder, or a hub id that isn't on this machine."""
+def explain_unreachable(source: ModelPlace, error: Exception, *, described: bool = False) -> UserError:
+    """Return the error for a model that can't be read: a broken folder, or a hub id that isn't on this machine.
+
+    Args:
+        source: the model.
+        error: the library's.
+        described: whether no weights are needed: the download in the cure is one without them.
+    """
     if source.folder:
         return UserError(
             f"{source.location} must be a model folder transformers can load ({' '.join(str(error).split())[:300]})",
             cure="export it again, or copy its files from the base model's folder",
         )
     revision = f" --revision {source.revision}" if source.revision else ""
-    download = f"`hf download {source.location}{revision} --local-dir DIR`"
+    small = " --exclude '*.safetensors'" if described else ""
+    download = f"`hf download {source.location}{revision}{small} --local-dir DIR`"
     return UserError(
         f"{source.location} is neither on this machine nor can it be loaded from the hub ({name_cause(error)})",
         cure=f"{find_hub_cure(error)}on a machine with internet run {download}, then use --model DIR here",

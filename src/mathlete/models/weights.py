@@ -1,10 +1,12 @@
-"""Whether a folder's weights are whole, and what the numbers in them are: all of them numbers, or not."""
+"""Whether a folder's weights are whole, how large they are, and what the numbers in them are: all numbers, or not."""
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.folders import choose_cure, list_weights, measure_file, read_pointer
 from mathlete.runs import read_json
 
 _WHOLE = "model.safetensors"
@@ -13,10 +15,6 @@ _SHARD = re.compile(r"(.+-)(\d{5,})-of-(\d{5,})(\.safetensors)")
 _UNFINISHED = ("*.incomplete", ".cache/huggingface/download/*.incomplete")
 """Where `hf download` keeps what has not come whole yet, by another name in each process: one that was killed leaves it
 for ever, beside a model that another has made whole."""
-_POINTER = b"version https://git-lfs"
-"""How the file begins that a clone without git-lfs has in place of a large one (git-lfs' spec.md, "The Pointer")."""
-_POINTER_BYTES = 1024
-"""Below how many it is one."""
 _AGAIN = "download or copy the model again"
 
 
@@ -49,7 +47,7 @@ def tell_unfinished(folder: Path) -> str:
 def _require_all(folder: Path, *, by_vllm: bool) -> None:
     held = {file.name: _read_names(file) for file in sorted(folder.glob("*.safetensors"))}
     index = folder / _INDEX
-    wanted = _read_index(index) if index.is_file() else dict.fromkeys(_list_shards(held), frozenset[str]())
+    wanted = _list_wanted(folder, held)
     if not (by_vllm or index.is_file() or _WHOLE in held):
         wanted[_INDEX if wanted else _WHOLE] = frozenset()
     if missing := sorted(wanted.keys() - held.keys()):
@@ -69,6 +67,61 @@ def _require_all(folder: Path, *, by_vllm: bool) -> None:
             )
 
 
+def _list_wanted(folder: Path, held: Mapping[str, object]) -> dict[str, frozenset[str]]:
+    """Return {file: its tensors} of what an index names; without one {file: none} by the numbers of those held."""
+    index = folder / _INDEX
+    return _read_index(index) if index.is_file() else dict.fromkeys(_list_shards(held), frozenset[str]())
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownSize:
+    """How large the weights are that belong to a folder, which may be elsewhere, in part or all."""
+
+    size: int
+    """Bytes; 0: nothing here tells."""
+    source: str
+    """What tells it, or what is lacking, in words."""
+    whole: bool
+    """Whether all files are in the folder themselves."""
+
+
+def measure_weights(folder: Path) -> KnownSize:
+    """Return how large the weights are that belong to a folder: by their files, else by their index.
+
+    Files count where all are there; one may be git-lfs' pointer, which names the size of the file that it stands for.
+
+    Raises:
+        UserError: a file is cut, or an index does not name the file of each tensor.
+    """
+    held = {file.name: read_pointer(file) for file in sorted(folder.glob("*.safetensors"))}
+    for name in (name for name, pointed in held.items() if pointed is None):
+        try:
+            _read_names(folder / name)
+        except UserError as error:
+            cure = f"{error.cure}, or remove it where the weights are elsewhere"
+            raise UserError(error.rule, value=error.value, cure=cure) from error
+    wanted = _list_wanted(folder, held) if held else {}
+    # A pointer that was cut says nothing of what it stands for.
+    told = {name for name, pointed in held.items() if pointed != 0}
+    if held and not (missing := wanted.keys() - told) and told == held.keys():
+        whole = set(held.values()) == {None}
+        source = "its files" if whole else "git-lfs' pointers in place of its files"
+        return KnownSize(size=sum(map(measure_file, list_weights(folder))), source=source, whole=whole)
+    size = _read_total(folder / _INDEX)
+    part = f"{len(missing)} of {len(wanted)} files of its weights are not in {folder}" if held else ""
+    if not size:
+        return KnownSize(
+            size=0, source=f"{part or f'no weights in {folder}'}, and no {_INDEX} that says it", whole=False
+        )
+    return KnownSize(size=size, source=f"{_INDEX}{part and f': {part}'}", whole=False)
+
+
+def _read_total(index: Path) -> int:
+    metadata: object = read_json(index).get("metadata") if index.is_file() else None
+    size = metadata.get("total_size") if isinstance(metadata, dict) else None
+    return int(size) if isinstance(size, int | float) and size > 0 else 0
+
+
 def _read_names(file: Path) -> frozenset[str]:
     """Return the names of a file's tensors; raise UserError where it has no whole header, or ends before they do."""
     from safetensors import SafetensorError, safe_open
@@ -77,9 +130,7 @@ def _read_names(file: Path) -> frozenset[str]:
         with safe_open(file, framework="np") as weights:
             return frozenset(weights.keys())
     except (SafetensorError, OSError) as error:  # of a folder, or a link that leads nowhere
-        cure = "copy it again, or export the model again"
-        if file.is_file() and file.stat().st_size < _POINTER_BYTES and file.read_bytes().startswith(_POINTER):
-            cure = f"run `git lfs pull` in {file.parent}"
+        cure = choose_cure(file, otherwise="copy it again, or export the model again")
         rule = f"{file.parent} must be a model folder transformers can load, with whole weights"
         raise UserError(rule, value=f"{file.name}: {error}", cure=cure) from error
 

@@ -196,9 +196,11 @@ class Build:
         """Return what draws with the weights in a folder, and why.
 
         Raises:
-            UserError: vLLM is asked for and cannot serve that model there.
+            UserError: vLLM is asked for and cannot serve that model there, or nothing serves weights stored so.
         """
-        return choose_engine(word, model=model, machine=machine, config=config, weights=_size_of(model))
+        choice = choose_engine(word, model=model, machine=machine, config=config, weights=_size_of(model))
+        list_needed(model, engine=choice.engine, vllm=config.vllm)
+        return choice
 
     def hash_parts(self) -> dict[str, str]:
         """Hash every file but the notebook."""
@@ -330,13 +332,14 @@ def build_submission(
     verify_if_made(model)
     config.check()
     read_day(released)
-    mounted = None if names.uploads_model else describe_weights(model, gib=model_gib, licence=licence)
+    mounted = None if names.uploads_model else describe_weights(model, gib=model_gib, licence=licence, say=say)
     shape, size = machine or config.competition.notebook.machine, mounted.size if mounted else _size_of(model)
     choice = choose_engine(engine, model=model, machine=shape, config=config, weights=size)
     say(f"engine {choice.engine}: {choice.reason}")
     if vllm_wheels is not None and choice.engine != "vllm":
         say("--vllm-wheels not used: the engine is another one")
     config = replace(config, engine=choice.engine)
+    needed = (*list_needed(model, engine=config.engine, vllm=config.vllm), *requirements)
     tight = check_serving(model, config, weights=names.uploads_model)
     config, told = settle_steps(config, model=model, machine=shape, weights=size)
     for line in filter(None, (tight, told)):
@@ -347,13 +350,7 @@ def build_submission(
     if not overwrite:
         require_as_built(kaggle / NOTEBOOK)
     carried = find_vocabularies(model, vocabularies)
-    build_wheelhouse(
-        wheels,
-        (*list_needed(model, engine=config.engine, vllm=config.vllm), *requirements),
-        find_links=find_links,
-        vocabularies=carried,
-        overwrite=overwrite,
-    )
+    build_wheelhouse(wheels, needed, find_links=find_links, vocabularies=carried, overwrite=overwrite)
     outcome.note_in_card(model)
     write_metadata(
         kaggle,

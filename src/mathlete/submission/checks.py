@@ -10,7 +10,7 @@ from mathlete.kernel import KernelConfig
 from mathlete.models import Device, Shape, find_model
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
-from mathlete.submission.embedded_fit import MOST_WEIGHTS, find_unloadable
+from mathlete.submission.embedded_fit import find_unloadable, is_crowded
 from mathlete.submission.engine_choice import find_lack_of_room, find_refusal
 from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_downloads, lint_kernel, lint_model
 from mathlete.submission.metadata import DOWNLOADS, DOWNLOADS_FOLDER, KERNEL_FILE
@@ -134,7 +134,7 @@ def _vllm(build: Build) -> Iterator[Refusal]:
     if lacking and build.config.embedded:
         rule = "the notebook must not end on an embedded engine that cannot load the model"
         yield Refusal(rule=rule, value=lacking, cure="run `submit build` again")
-    refusal = find_refusal(model=build.model, machine=build.machine, config=build.config)
+    refusal = find_refusal(model=build.model, machine=build.machine, config=build.config, weights=build.weight_bytes)
     if refusal is not None:
         yield _of_build(refusal)
     if build.vllm == "notebook":
@@ -170,20 +170,27 @@ def _sizes(build: Build) -> Iterator[Refusal]:
         if crowded is not None:
             yield _of_build(crowded)
     # The embedded engine uses one GPU, whatever the machine has.
-    elif (
-        gpu is not None
-        and (loaded := Shape.count_loaded(weights, model=Shape.read_config(build.model))) > MOST_WEIGHTS * gpu.memory
-    ):
+    elif gpu is not None and is_crowded(weights, gpu=gpu, model=(settings := Shape.read_config(build.model))):
         count = gpu.machines[build.machine]
         of = "" if count in (None, 1) else f" (of {count}: the engine uses 1)"
         rule = f"the weights must leave memory for keys and values on one GPU of {gpu.memory_gib:.1f} GiB{of}"
-        yield Refusal(
-            rule=rule, value=f"{loaded / 2**30:.1f} GiB", cure="export with fewer bits or take a smaller model"
-        )
+        cure = f"{_tell_shared(build)}export with fewer bits or take a smaller model"
+        loaded = Shape.count_loaded(weights, model=settings)
+        yield Refusal(rule=rule, value=f"{loaded / 2**30:.1f} GiB", cure=cure)
     total = (0 if build.mounted else weights) + sum(path.stat().st_size for path in build.wheels.glob("*.whl"))
     if total > _DATASET_BYTES:
         rule = "uploads must stay below the private quota of 100 GiB"
         yield Refusal(rule=rule, value=f"{total / 2**30:.1f} GiB", cure="ship fewer weights")
+
+
+def _tell_shared(build: Build) -> str:
+    """Return that vLLM has room for a model on all GPUs, as a cure; "" where it does not serve it."""
+    config = replace(build.config, engine="vllm")
+    weights, machine = build.weight_bytes, build.machine
+    for find in (find_refusal, find_lack_of_room):
+        if find(model=build.model, machine=machine, config=config, weights=weights) is not None:
+            return ""
+    return "build with --engine vllm, which has room for them, "
 
 
 def _by_rules(build: Build) -> Iterator[Refusal]:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from mathlete.export.formats import EXPORT_FORMATS
+from mathlete.folders import measure_file
 from mathlete.runs import sha256_file, sha256_tree
 
 UNSTAMPED = "0" * 12
@@ -48,6 +49,7 @@ def list_contents(model: Path, wheels: Path, *, parts: str, machine: str, vllm: 
         machine=machine,
         wheels=sums,
         config=sha256_file(model / "config.json"),
-        weights={path.name: path.stat().st_size for path in weights},
+        # A pointer of git-lfs may not say the size of the file that is mounted.
+        weights={path.name: size for path in weights if (size := measure_file(path))},
         vllm=vllm,
     )

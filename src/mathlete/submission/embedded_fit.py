@@ -1,5 +1,6 @@
 """Whether the embedded engine could load a model on a machine of Kaggle's: only then the ladder may end on it."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,8 +10,19 @@ from mathlete.models import Device, Shape, find_model
 from mathlete.sampling.embedded import check_covered
 from mathlete.submission.weights import formats_of, name_storage
 
-MOST_WEIGHTS = 0.85
+_MOST_WEIGHTS = 0.85
 """Part of the memory of all GPUs of an engine that weights may take: the rest is for keys and values."""
+
+
+def is_crowded(weights: int, *, gpu: Device | None, model: Mapping[str, object]) -> bool:
+    """Return whether weights leave one GPU no memory for keys and values; False of a GPU that is not known here.
+
+    Args:
+        weights: their bytes as they are stored.
+        gpu: the kind.
+        model: the model's config.json.
+    """
+    return gpu is not None and Shape.count_loaded(weights, model=model) > _MOST_WEIGHTS * gpu.memory
 
 
 def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
@@ -24,13 +36,14 @@ def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
     if not any(one.embedded for one in formats_of(model)):
         return f"it does not read {name_storage(model)} weights"
     gpu = Device.of_machine(machine)
-    loaded = Shape.count_loaded(weights, model=Shape.read_config(model))
-    if gpu is not None and loaded > MOST_WEIGHTS * gpu.memory:
+    settings = Shape.read_config(model)
+    if gpu is not None and is_crowded(weights, gpu=gpu, model=settings):
+        loaded = Shape.count_loaded(weights, model=settings)
         return f"{loaded / 2**30:.1f} GiB of weights and its cache do not fit into one GPU of {gpu.memory_gib:.1f} GiB"
     source = find_model(str(model))
     try:
         source.require_described(on_kaggle=True)
-        if [*model.glob("*.safetensors")]:  # of a model that is mounted they are on Kaggle
+        if source.measure_weights().whole:  # of a model that is mounted they are on Kaggle
             source.require_weights()
         check_covered(source.load_config())
     except UserError as error:

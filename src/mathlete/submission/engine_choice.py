@@ -1,6 +1,7 @@
 """Which engine the notebook runs, and why: vLLM where the machine has a GPU that it serves, else the embedded one."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,9 +10,12 @@ from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
+from mathlete.submission.embedded_fit import is_crowded
+from mathlete.submission.vllm_extra import find_wrong_extra
 from mathlete.submission.vllm_fit import find_wrong_setting
 from mathlete.submission.vllm_memory import find_crowding, find_wrong_offload
-from mathlete.submission.weights import formats_of, name_storage, tell_other_weights
+from mathlete.submission.vllm_schemes import Room
+from mathlete.submission.weights import formats_of, list_storage, name_storage, tell_other_weights
 
 EngineWord = Literal["auto", "vllm", "embedded"]
 """auto: vLLM where it serves; embedded: the own decode loop, `--engine transformers` of the evaluation."""
@@ -48,7 +52,7 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
         return EngineChoice(engine="transformers", reason=f"asked for{unused}")
 
     def ask(config: KernelConfig) -> UserError | None:
-        refusal = find_refusal(model=model, machine=machine, config=config)
+        refusal = find_refusal(model=model, machine=machine, config=config, weights=weights)
         return refusal or find_lack_of_room(model=model, machine=machine, config=config, weights=weights)
 
     refusal = ask(config)
@@ -70,13 +74,17 @@ def _is_for_vllm(model: Path) -> bool:
     return bool(VllmShape.of(Shape.read_config(model)).experts) or not any(one.embedded for one in formats_of(model))
 
 
-def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserError | None:
-    """Return why vLLM cannot serve a model on a machine of Kaggle's; None where nothing speaks against it."""
-    gpu, facts, embedded = Device.of_machine(machine), vllm_facts(), "use --engine embedded"
+def find_refusal(*, model: Path, machine: str, config: KernelConfig, weights: int) -> UserError | None:
+    """Return why vLLM cannot serve a model on a machine of Kaggle's; None where nothing speaks against it.
+
+    No cure names an engine, or a number of GPUs, that has no room for the weights, of so many bytes.
+    """
+    gpu, facts, settings = Device.of_machine(machine), vllm_facts(), Shape.read_config(model)
+    has_room = not is_crowded(weights, gpu=gpu, model=settings)
+    embedded = "use --engine embedded" if has_room else "take a smaller model, or a machine with larger GPUs"
     if gpu is None or gpu.capability is None or gpu.capability < _LEAST:
         value = f"{machine}, with {gpu.capability}" if gpu else f"{machine}, which has no GPU that is known here"
         return UserError(f"vLLM needs a GPU of compute capability {_LEAST:g} or later", value=value, cure=embedded)
-    settings = Shape.read_config(model)
     kinds = settings.get("architectures")
     kind = str(kinds[0]) if isinstance(kinds, list) and kinds else "none"
     if kind not in facts.architectures:
@@ -85,11 +93,29 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig) -> UserErro
         rule = f"vLLM {facts.version} must serve a model that sees or hears as text alone"
         return UserError(rule, value=f"{kind}, which it does not serve so", cure=embedded)
     stored = name_storage(model)
-    served = [one for one in formats_of(model) if getattr(one, "engine", "vllm") == "vllm"]
+    formats, cure = formats_of(model), tell_other_weights(gpu, model=settings, embedded=has_room)
+    if not formats:
+        rule = f"vLLM must serve weights whose storage is checked here: {', '.join(list_storage(embedded=False))}"
+        return UserError(rule, value=stored, cure=cure)
+    served = [one for one in formats if getattr(one, "engine", "vllm") == "vllm"]
     if not any(one.fits(gpu.capability) for one in served):
-        cure = tell_other_weights(gpu, model=settings)
         return UserError("vLLM must have a kernel for the weights", value=f"{stored} on {gpu.capability:g}", cure=cure)
-    return find_wrong_setting(config, gpu=gpu, gpus=count_gpus(machine), model=settings)
+    room = Room(
+        shared=partial(_is_shared, model=model, machine=machine, config=config, weights=weights), embedded=has_room
+    )
+    return find_wrong_setting(config, gpu=gpu, gpus=count_gpus(machine), model=settings, room=room)
+
+
+def _is_shared(parallel: int, stages: int, *, model: Path, machine: str, config: KernelConfig, weights: int) -> bool:
+    """Return whether a model has room where so many GPUs share each layer, in so many parts of its layers."""
+    vllm = replace(config.vllm, tensor_parallel=parallel)
+    if stages > 1 and vllm.count_stages() * vllm.count_replicas() > 1:
+        return False
+    if stages > 1:
+        vllm = replace(vllm, extra={**vllm.extra, "pipeline_parallel_size": str(stages)})
+    other = replace(config, vllm=vllm)
+    lacking = find_lack_of_room(model=model, machine=machine, config=other, weights=weights)
+    return lacking is None and not [*find_wrong_extra(other, model=Shape.read_config(model))]
 
 
 def find_lack_of_room(*, model: Path, machine: str, config: KernelConfig, weights: int) -> UserError | None:

@@ -4,15 +4,13 @@ Its tokenizer and config are read here, from a folder without weights or from th
 weights themselves are made before anything is pushed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.errors import UserError
-from mathlete.folders import list_weights
 from mathlete.licences import name_licence
-from mathlete.runs import read_json
-
-_INDEX = "model.safetensors.index.json"
+from mathlete.models import find_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,24 +23,31 @@ class MountedWeights:
     """Kaggle's name of it."""
 
 
-def describe_weights(model: Path, *, gib: float | None, licence: str) -> MountedWeights:
+def describe_weights(
+    model: Path, *, gib: float | None, licence: str, say: Callable[[str], None] = lambda text: None
+) -> MountedWeights:
     """Return size and licence of the weights that belong to a folder of tokenizer and config.
+
+    A part of the weights here is never taken for the whole: that is on Kaggle.
 
     Args:
         model: the folder.
         gib: their size as the user says it; None: by the files, or by their index.
         licence: as the user names it; "": by the model's card.
+        say: called with the size and what tells it.
 
     Raises:
-        UserError: nothing here tells the size or the licence.
+        UserError: nothing here tells the size or the licence, or a file of weights here is cut.
     """
-    size = _read_size(model) if gib is None else int(gib * 2**30)
+    known = find_model(str(model)).measure_weights()
+    size = known.size if gib is None else int(gib * 2**30)
     if not size:
         raise UserError(
             "the size of weights that are mounted must be known: the GPUs must hold them",
-            value=f"neither weights nor {_INDEX} in {model}",
-            cure=f"copy {_INDEX} beside config.json, or say it with --model-gib",
+            value=known.source,
+            cure="copy model.safetensors.index.json beside config.json, or say it with --model-gib",
         )
+    say(f"weights of {size / 2**30:.1f} GiB on Kaggle: by {known.source if gib is None else '--model-gib'}")
     named = licence or name_licence(model)
     if not named:
         raise UserError(
@@ -51,12 +56,3 @@ def describe_weights(model: Path, *, gib: float | None, licence: str) -> Mounted
             cure="name it with --kaggle.licence, by Kaggle's name of it, such as 'Apache 2.0'",
         )
     return MountedWeights(size=size, licence=named)
-
-
-def _read_size(model: Path) -> int:
-    if files := list_weights(model):
-        return sum(file.stat().st_size for file in files)
-    index = model / _INDEX
-    metadata: object = read_json(index).get("metadata") if index.is_file() else None
-    size = metadata.get("total_size") if isinstance(metadata, dict) else None
-    return int(size) if isinstance(size, int | float) and size > 0 else 0

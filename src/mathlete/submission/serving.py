@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.folders import read_pointer
 from mathlete.kernel import KernelConfig
 from mathlete.models import Shape, find_model, load_prompt_format
 from mathlete.runs import read_json
@@ -38,6 +39,8 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
     source = replace(find_model(str(model)), prompt=config.prompt)
     if weights:
         source.require_weights(by_vllm=config.engine == "vllm")
+    else:
+        source.measure_weights()  # no file here is cut
     prompts = load_prompt_format(source)
     if config.engine == "transformers":
         check_covered(source.load_config())
@@ -79,6 +82,8 @@ def _list_shapes(config: Mapping[str, object]) -> dict[str, list[int]]:
 
 def _check_tensors(model: Path, shapes: Mapping[str, list[int]]) -> None:
     for file in sorted(model.glob("*.safetensors")):
+        if read_pointer(file) is not None:
+            continue
         header = _read_header(file)
         for name, tensor in header.items():
             wanted = next((shape for end, shape in shapes.items() if name.endswith(end)), None)

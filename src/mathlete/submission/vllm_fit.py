@@ -13,7 +13,7 @@ from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
 from mathlete.submission.vllm_attention import find_wrong_attention
 from mathlete.submission.vllm_extra import find_wrong_extra
-from mathlete.submission.vllm_schemes import find_wrong_scheme
+from mathlete.submission.vllm_schemes import Room, find_wrong_scheme
 
 QUESTION_TOKENS = 2048
 """Tokens beside a whole completion in which any competition's question fits, with its template."""
@@ -28,7 +28,12 @@ _LEAVE_OUT = "leave it out"
 
 
 def find_wrong_setting(
-    config: KernelConfig, *, gpu: Device, gpus: int, model: Mapping[str, object]
+    config: KernelConfig,
+    *,
+    gpu: Device,
+    gpus: int,
+    model: Mapping[str, object],
+    room: Room | None = None,
 ) -> UserError | None:
     """Return what is wrong with vLLM's settings for a machine and a model; None where nothing is.
 
@@ -37,6 +42,7 @@ def find_wrong_setting(
         gpu: the machine's kind.
         gpus: how many it has.
         model: the model's config.json.
+        room: what of the machine has room for the weights; None: everything has.
     """
     shares = VllmShape.of(model).shares
     checks = (
@@ -50,6 +56,7 @@ def find_wrong_setting(
             model=model,
             replicas=config.vllm.count_replicas(),
             whole_experts=config.vllm.read_extra().get("enable_expert_parallel") is True,
+            room=room,
         ),
         find_wrong_attention(config.vllm, gpu=gpu, model=model),
         _check_type(gpu, model=model),

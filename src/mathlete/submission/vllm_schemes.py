@@ -91,8 +91,24 @@ class _Numbers:
         return f"{self.bits}-bit {self.kind} by {self.strategy}{group}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What of a machine has room for a model's weights."""
+
+    shared: Callable[[int, int], bool] = lambda count, stages: True
+    """Whether vLLM has it where so many GPUs share each layer, in so many parts of its layers one after the other."""
+    embedded: bool = True
+    """Whether the embedded engine has it, on one GPU."""
+
+
 def find_wrong_scheme(
-    *, gpu: Device, shared: int, model: _Config, replicas: int = 1, whole_experts: bool = False
+    *,
+    gpu: Device,
+    shared: int,
+    model: _Config,
+    replicas: int = 1,
+    whole_experts: bool = False,
+    room: Room | None = None,
 ) -> Iterator[UserError]:
     """Yield why vLLM could not load weights as they are stored, on GPUs of a kind.
 
@@ -102,8 +118,9 @@ def find_wrong_scheme(
         model: the model's config.json.
         replicas: how many such sets of GPUs share a mixture's experts.
         whole_experts: whether each GPU has whole experts.
+        room: what has room for the weights, without which nothing is a cure; None: everything has.
     """
-    stored = Shape.read_quantization(model) or {}
+    stored, room = Shape.read_quantization(model) or {}, room or Room()
     if (check := _CHECKS.get(str(stored.get("quant_method")))) is None:
         return
 
@@ -114,12 +131,20 @@ def find_wrong_scheme(
 
     for why in list_wrong(shared, whole_experts):
         fewer = (count for count in range(shared - 1, 0, -1) if shared % count == 0)
-        fitting = (count for count in fewer if not list_wrong(count, whole_experts))
-        parallel = next((f"--vllm.tensor-parallel {count}, or " for count in fitting), "")
-        if not whole_experts and not list_wrong(shared, True):
+        fitting = [count for count in fewer if not list_wrong(count, whole_experts)]
+        ways = (*((count, 1) for count in fitting), *((count, shared // count) for count in fitting))
+        parallel = next((_tell_shares(*way) for way in ways if room.shared(*way)), "")
+        if not whole_experts and room.shared(shared, 1) and not list_wrong(shared, True):
             parallel += "--vllm.extra enable_expert_parallel true, or "
         rule = f"vLLM {vllm_facts().version} must have kernels for the weights on {gpu.name}"
-        yield UserError(rule, value=why, cure=f"{parallel}{tell_other_weights(gpu, model=model)}")
+        yield UserError(
+            rule, value=why, cure=f"{parallel}{tell_other_weights(gpu, model=model, embedded=room.embedded)}"
+        )
+
+
+def _tell_shares(count: int, stages: int) -> str:
+    cut = f" --vllm.extra pipeline_parallel_size {stages}" if stages > 1 else ""
+    return f"--vllm.tensor-parallel {count}{cut}, or "
 
 
 def _place(gpu: Device, *, shared: int, model: _Config, stored: _Config) -> _There:

@@ -73,19 +73,21 @@ def list_needed(model: Path, *, engine: str = "transformers", vllm: VllmSettings
     return tuple(dict.fromkeys(wheel for one in (*formats, *made) for wheel in one.wheels))
 
 
-def tell_other_weights(gpu: Device, *, model: Mapping[str, object]) -> str:
+def tell_other_weights(gpu: Device, *, model: Mapping[str, object], embedded: bool) -> str:
     """Return the cure where vLLM does not serve weights as they are stored on a kind of GPU.
 
     Args:
         gpu: the kind.
         model: the model's config.json.
+        embedded: whether the embedded engine has room for them.
     """
     names = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(gpu.capability or 0)]
-    embedded = any(one.embedded for one in find_formats(read_storage(model), model))
-    return f"{_EXPORT} {' or '.join(names)}, {_MOUNT}{', or use --engine embedded' * embedded}"
+    read = embedded and any(one.embedded for one in find_formats(read_storage(model), model))
+    return f"{_EXPORT} {' or '.join(names)}, {_MOUNT}{', or use --engine embedded' * read}"
 
 
-def list_storage() -> list[str]:
-    """Return the words for all that a notebook's own engine can load."""
-    words = (one.stored_as for one in (*EXPORT_FORMATS.values(), *MOUNTED_FORMATS) if one.embedded)
+def list_storage(*, embedded: bool = True) -> list[str]:
+    """Return the words for all that a notebook's own engine can load, or that either engine can."""
+    formats = (*EXPORT_FORMATS.values(), *MOUNTED_FORMATS)
+    words = (one.stored_as for one in formats if one.embedded or not embedded)
     return [*dict.fromkeys(word for word in words if word)]
