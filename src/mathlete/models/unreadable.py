@@ -72,8 +72,9 @@ def explain_unreachable(source: ModelPlace, error: Exception, *, described: bool
             cure="export it again, or copy its files from the base model's folder",
         )
     revision = f" --revision {source.revision}" if source.revision else ""
-    small = " --exclude '*.safetensors'" if described else ""
-    download = f"`hf download {source.location}{revision}{small} --local-dir DIR`"
+    download = f"`hf download {source.location}{revision} --local-dir DIR`"
+    if described:
+        download = f"`hf download {source.location}{revision} --exclude '*.safetensors' --local-dir DIR`"
     return UserError(
         f"{source.location} is neither on this machine nor can it be loaded from the hub ({name_cause(error)})",
         cure=f"{find_hub_cure(error)}on a machine with internet run {download}, then use --model DIR here",
