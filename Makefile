@@ -14,8 +14,10 @@ export TOKENIZERS_PARALLELISM := false
 
 # What builds the site of the pages, in an environment of its own.
 SITE   := $(VENV)/site
+# What `make test` runs side by side on two cores: tests/collecting.py says which files are in which.
+SHARES := test-models test-others test-waiting test-hour
 
-.PHONY: setup demo demo-submit test test-models test-others slow coverage coverage-slow coverage-report check fix bench site
+.PHONY: setup demo demo-submit test $(SHARES) slow coverage coverage-slow coverage-report check fix bench site
 setup: $(VENV)/.ready $(IMAGE)/manifest.json
 
 $(VENV)/.ready: pyproject.toml constraints.txt
@@ -50,18 +52,20 @@ demo-submit: setup
 	&& { set +x; } 2>/dev/null \
 	&& echo "build, rehearse (20 questions, two runs) and preflight took $$(($$(date +%s) - start)) s"
 
-# On two cores each half of the files in a process of its own: nothing is collected twice, and nobody has to hand out tests
-# and to hear of each. On more, as many processes as there are cores share the files out.
+# On two cores each share of the files in a process of its own: nothing is collected twice, and nobody has to hand out tests
+# and to hear of each; while one share waits, the others compute. On more, as many processes as there are cores.
 test: setup
 ifeq ($(filter-out 1 2,$(shell nproc)),)
-	@echo "two halves side by side: what each says comes as it ends"
-	@$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-models test-others
+	@echo "four shares side by side: what each says comes as it ends"
+	@$(MAKE) --no-print-directory --jobs 4 --output-sync=target $(SHARES)
 else
 	$(PY) $(MEASURE) -m pytest -q -n auto --dist loadfile --durations 20
 endif
 
-test-models test-others: setup
-	$(PY) $(MEASURE) -m pytest -q --half $(@:test-%=%) --durations 20
+# The longest share has a core to itself: the others are nicer than it is.
+test-others test-waiting test-hour: NICE := nice -n 5
+$(SHARES): setup
+	$(NICE) $(PY) $(MEASURE) -m pytest -q --share $(@:test-%=%) --durations 20
 
 # All parts, each with its row in bench/SLOW.md, however the ones before it ended; `make slow-train` is one of them.
 slow: setup

@@ -46,8 +46,12 @@ _GROUPS = {
 }
 TOGETHER = {f"tests/test_{name}.py": group for group, names in _GROUPS.items() for name in names}
 """{file: its group}: what these load or make, one process does once for all."""
-HALVES = ("models", "others")
+SHARES = ("models", "others", "waiting", "hour")
 """What `make test` runs side by side on two cores: the files of each in a process that collects no others."""
+_HOUR = re.compile(r"tests/test_docs_hour\.py")
+"""The pocket model's commands of docs/first-hour.md: a whole training, and what follows from it."""
+_WAITING = re.compile(r"tests/test_(hub_push|kernel_(gateway|ladder)|sampling_servers|signals|submit_looks)\.py")
+"""Files that wait for servers, processes and retries ten times longer than they compute."""
 _MODELS = re.compile(
     r"tests/test_(adapters|competitions|contributing|corpus|docs_(commands|guide)|eval|export|first_hour|foreign_files"
     r"|gates|harvest|house|kernel_server|locks|mistakes|model|overlap|plans|pocket|prompts|reasoning|refused"
@@ -56,16 +60,14 @@ _MODELS = re.compile(
     r"|text|thoughts|train|tune|vouching)"
     r"|src/mathlete/(drawing|export|models|rows|sampling/embedded|tune)/"
 )
-"""How the first half's files begin, below the checkout: they load models or many tokenizers."""
+"""How files begin, below the checkout, that load models or many tokenizers."""
 SLOW = pytest.StashKey[dict[str, list[str]]]()
 """{slow test: the parts of `make slow` that it is in}, of what was collected."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--part", help="of the slow tests only those of this part of tests/slow.py")
-    parser.addoption(
-        "--half", choices=HALVES, help="only the files of this half: those that load models, or the others"
-    )
+    parser.addoption("--share", choices=SHARES, help="only the files of this share of `make test`")
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
@@ -89,18 +91,26 @@ class Doctests:
         return [one for one in collectors if not isinstance(one, DoctestModule)]
 
 
-class Half:
-    """Leaves out the files of the other half: they are not even imported. Few tests of the second load torch."""
+def share_of(file: str) -> str:
+    """Return the share of `make test` that a file is in, by its path below the checkout. Few of "others" load torch."""
+    if _HOUR.match(file):
+        return "hour"
+    if _WAITING.match(file):
+        return "waiting"
+    return "models" if _MODELS.match(file) else "others"
+
+
+class Share:
+    """Leaves out the files of the other shares: they are not even imported."""
 
     def __init__(self, name: str, root: Path) -> None:
-        self._is_first, self._root = name == HALVES[0], root
+        self._name, self._root = name, root
 
     def pytest_ignore_collect(self, collection_path: Path) -> bool | None:
-        # That every slow test is in a part is looked at in each half, among the tests that it collects.
+        # That every slow test is in a part is looked at in each share, among the tests that it collects.
         if not collection_path.is_file() or collection_path.name == "test_slow.py":
             return None
-        name = collection_path.relative_to(self._root).as_posix()
-        return True if bool(_MODELS.match(name)) != self._is_first else None
+        return True if share_of(collection_path.relative_to(self._root).as_posix()) != self._name else None
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -112,8 +122,8 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
 def pytest_configure(config: pytest.Config) -> None:
     """Have these asked for every folder: a hook of conftest.py is asked for its own only."""
     config.pluginmanager.register(Doctests())
-    if half := config.getoption("half", default=None):
-        config.pluginmanager.register(Half(half, config.rootpath))
+    if share := config.getoption("share", default=None):
+        config.pluginmanager.register(Share(share, config.rootpath))
 
 
 @pytest.hookimpl(tryfirst=True)

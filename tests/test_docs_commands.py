@@ -18,7 +18,6 @@ import train.commands
 from eval.commands import COMMANDS as EVAL
 from eval.commands import EVALUATE
 from mathlete.command import run_command_line
-from mathlete.export.records import EffectFigures
 from mathlete.programs import DOCTOR, HUB, KAGGLE
 from tests.conftest import CommandLine
 
@@ -123,27 +122,6 @@ def small(words: list[str]) -> list[str]:
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("pages")
-
-
-@pytest.mark.slow
-def test_the_first_command_of_the_first_hour_shows_a_gain_as_printed(place: Path) -> None:
-    folder = place / AS_PRINTED.replace("/", "-")
-    folder.mkdir(exist_ok=True)
-    words = next(block for block in blocks(AS_PRINTED) if block.kind == "sh").commands[0]
-    done = subprocess.run([sys.executable, *words[1:]], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    change = EffectFigures.read(folder / words[words.index("--run") + 1] / "effect").heldout
-    assert change.accuracy_change.lo > 0
-    assert change.loss_change.hi < 0
-
-
-def test_the_first_hours_evaluation_runs_as_printed(evaluate: CommandLine, workdir: Path) -> None:
-    """It is the one of the page's commands on the pocket model that needs no training before it."""
-    _, words, *_ = next(block for block in blocks(AS_PRINTED) if block.kind == "sh").commands
-    assert words[:4] == ["python", "-m", "eval", "pocket_val"]
-    done = evaluate(*words[3:])
-    assert done.code == 0, done.stderr
-    assert (Path(words[-1]) / "report.html").is_file()
 
 
 @pytest.mark.slow
