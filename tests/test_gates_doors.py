@@ -200,6 +200,41 @@ def test_a_build_goes_on_with_the_reason_that_it_was_made_for(build: AdapterBuil
     require_gates(replace(build, accept_refused="a first look"))
 
 
+@pytest.mark.parametrize("end", ["refused", "killed", "accepted"])
+def test_a_merge_judges_only_what_was_made_of_it(run: Path, end: str) -> None:
+    """A merge into the other base, tried after the export was made, says nothing about that export."""
+    weights = {WEIGHTS: run / "adapter" / WEIGHTS}
+    save_file({"w": torch.zeros(2)}, run / "merged" / "model.safetensors")
+    shutil.rmtree(run / "export")
+    make_step("export", run / "export", copy_pocket, merged=run / "merged", **weights)
+    outcome = outcome_of([BREACH], reason="a first look" if end == "accepted" else "")
+
+    def merge(weights_of_it: torch.Tensor) -> None:
+        shutil.rmtree(run / "merged")
+        make_step(
+            "merge", run / "merged", lambda into: save_file({"w": weights_of_it}, into / "model.safetensors"), **weights
+        )
+        if end == "killed":
+            (run / "merged" / MANIFEST).unlink()
+            (run / "merged" / "model.safetensors").unlink()
+        elif end == "refused":
+            refuse(run / "merged")
+        else:
+            manifest = run / "merged" / MANIFEST
+            write_json(manifest, {**read_json(manifest), **outcome.to_json()})
+
+    merge(torch.ones(2))
+    assert require_passed(run / "export") == GateOutcome()
+    if end == "killed":
+        return
+    merge(torch.zeros(2))
+    if end == "refused":
+        with pytest.raises(Refused, match="tuning may cost"):
+            require_passed(run / "export")
+    else:
+        assert require_passed(run / "export") == outcome
+
+
 def push(*words: object) -> Done:
     return CommandLine("hub")("push", "r", *words)
 

@@ -29,6 +29,7 @@ from typing import Any
 from mathlete.errors import UserError
 from mathlete.files import read_text
 from mathlete.folders import STARTED
+from mathlete.hashes import sha256_file
 from mathlete.runs import MANIFEST, is_unfinished, read_json, write_atomically, write_json
 from mathlete.text import quote, quote_markdown
 
@@ -57,9 +58,8 @@ SURVIVAL = "survival.json"
 """File in an export's folder: what every hop to it cost, and what the gates said."""
 CARD = "README.md"
 """A model's card, which the hub and Kaggle show."""
-ACCEPT = "accept it with --accept-refused REASON"
-REBUILD = "build it with --accept-refused REASON"
-"""How to accept what is built already."""
+ACCEPT, REBUILD = (f"{verb} it with --accept-refused REASON" for verb in ("accept", "build"))
+"""How to accept what a gate refused, and what is built already."""
 PARTS = ("export", "merged", "adapter")
 """Folders of a run that hold a model, the most finished first; export-FORMAT are others."""
 _BEST = ("w8a16-gptq", "w8a16", "fp8", "w8a8", "w4a16-gptq", "w4a16-awq", "w4a16")
@@ -227,8 +227,7 @@ def judge_breaches(breaches: Sequence[Refused], *, reason: str, folder: Path) ->
     """
     outcome, mark = outcome_of(breaches, reason=reason), folder / STARTED
     if outcome.refused:
-        # No manifest comes, and what tries the step again begins with a mark of its own.
-        if mark.is_file():
+        if mark.is_file():  # what tries the step again begins with one of its own
             write_json(mark, {**read_json(mark), **outcome.to_json()})
         raise join_refused(breaches)
     return outcome
@@ -259,11 +258,10 @@ def outcome_of(breaches: Sequence[Refused], *, reason: str) -> GateOutcome:
 def require_passed(folder: Path, *, reason: str = "", accept: str = ACCEPT) -> GateOutcome:
     """Check that the gates let a model pass, or that someone accepts that they did not; return the outcome.
 
-    Of a model that a training run made, no gate of that run on the way to it may have refused; what was recorded or
-    answered must only be finished.
+    Of a model that a training run made, no gate of that run on the way to it may have refused.
 
     Args:
-        folder: the model's, or that of an evaluation or of answers.
+        folder: the model's, or that of an evaluation or of answers, which must only be finished.
         reason: why it may be used all the same; empty: it may not.
         accept: how the user can say so.
 
@@ -319,8 +317,7 @@ def is_set_aside(export: Path) -> bool:
 def find_run_export(run: Path) -> Path | None:
     """Return the export that a run stands for: `export`, else the best other one; None where it has none.
 
-    One that the run is finished without is none; one that a gate refused, or that never ended, is: no other takes its
-    place unasked.
+    One that the run is finished without is none; one that was refused or never ended is: no other takes its place.
     """
 
     def rank(folder: Path) -> tuple[int, str]:
@@ -348,16 +345,23 @@ def _list_judges(folder: Path) -> list[Path]:
     if not is_part(place.name):
         return [folder]
     run = folder.parent if folder.parent.resolve() == place.parent else place.parent
-    others = [run / name for name in _WAY if name != place.name and _is_judge(run / name, place)]
-    return [folder, *others]
+    return [folder, *(run / name for name in _WAY if name != place.name and _is_judge(run / name, place))]
 
 
 def _is_judge(step: Path, made: Path) -> bool:
     """Return whether a step of its run judges what was made there: not where it has begun anew with other weights."""
-    if step.name == "adapter" and is_unfinished(step):
-        return False
+    begun_anew, merged = step.name == "adapter" and is_unfinished(step), step.name == "merged"
     ours, theirs = _list_inputs(made), _list_inputs(step)
-    return all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+    same = all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
+    return same and not begun_anew and (not merged or _has_weights(step, _as_record(ours.get(step.name))))
+
+
+def _has_weights(step: Path, hashes: Mapping[str, object]) -> bool:
+    """Return whether a step made the weights of these hashes. A refused one noted none, so its files are read."""
+    names = [name for name in hashes if name.endswith(".safetensors")]
+    made = _as_record(_read_record(step).get("outputs"))
+    made = made or {name: sha256_file(step / name) for name in names if (step / name).is_file()}
+    return all(made.get(name) == hashes[name] for name in names)
 
 
 def _list_inputs(folder: Path) -> dict[str, object]:
@@ -392,5 +396,5 @@ def _as_record(value: object) -> Mapping[str, object]:
 
 
 def _tidy(reason: str) -> str:
-    """Return a reason on one line: it stands in tables, cards and lines of a terminal."""
+    """Return a reason on one line: it stands in tables and cards."""
     return quote(reason, most=1000)
