@@ -3,12 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError, nearest, split_pairs
+from mathlete.logs.cells import ListTexts, find_cell, is_chat
 from mathlete.logs.entries import (
+    LIMITS,
     Entry,
+    Facts,
     LogRow,
     as_count,
     as_gold,
@@ -17,6 +21,7 @@ from mathlete.logs.entries import (
     as_seed,
     as_text,
     dig,
+    sampling_of,
 )
 from mathlete.logs.finishes import as_finish
 from mathlete.text import counted
@@ -29,6 +34,10 @@ def _as_answer(value: object) -> str | None:
     """Return a cell as an answer; None where a program wrote there that it has none."""
     text = as_text(value)
     return None if text is None or text.strip().lower() in _NO_ANSWER else text
+
+
+def _as_setting(name: str, value: object) -> float | None:
+    return sampling_of({name: value}).get(name)
 
 
 COLUMNS: dict[str, Callable[[object], object]] = {
@@ -45,15 +54,26 @@ COLUMNS: dict[str, Callable[[object], object]] = {
     "seed": as_seed,
     "index": as_count,
 }
-"""{what `--columns` may name: how its cell is read}."""
+"""{what a sample has and `--columns` may name: how its cell is read}."""
+OF_RUN: dict[str, Callable[[object], Any]] = {
+    "model": as_text,
+    **{name: partial(_as_setting, name) for name in LIMITS},
+}
+"""{what all rows of a file have in common and `--columns` may name: how its cell is read}."""
+_READERS = {**COLUMNS, **OF_RUN}
 _HOLDS = {
     **dict.fromkeys(("tokens", "seed", "index"), "whole numbers of 0 or more"),
     "seconds": "numbers of 0 or more",
     "logprob_mean": "log-probabilities, which are at most 0",
     "finish": "words for why a sample ended, such as stop or length",
+    "temperature": "temperatures, which are from 0 to 5",
+    "top_p": "shares above 0 and at most 1",
+    "max_tokens": "whole numbers of 1 or more",
 }
 """{a name: what its column must hold, where that is no text}."""
-_OF_SAMPLE = ("text", "answer", "tokens", "seconds", "finish", "logprob_mean", "seed")
+_TEXTS = ("text", "answer")
+_NUMBERS = ("tokens", "seconds", "finish", "logprob_mean", "seed", "index")
+_OF_SAMPLE = _TEXTS + _NUMBERS
 """What differs between the samples of a problem, and so may be a list of as many."""
 
 
@@ -64,12 +84,12 @@ def parse_columns(words: Sequence[str]) -> dict[str, str]:
     {'problem_id': 'doc.id', 'text': 'resps.0.0'}
 
     Raises:
-        UserError: another form, or a name that is not one of COLUMNS or stands twice.
+        UserError: another form, or a name that is not one of COLUMNS and OF_RUN or stands twice.
     """
     pairs = split_pairs(words, rule="--columns must be NAME=COLUMN", cure="write it as in --columns gold=answer")
     for name in pairs:
-        if name not in COLUMNS:
-            raise UserError("--columns must name what a sample has", value=name, cure=nearest(name, [*COLUMNS]))
+        if name not in _READERS:
+            raise UserError("--columns must name what a sample has", value=name, cure=nearest(name, [*_READERS]))
     return pairs
 
 
@@ -91,27 +111,33 @@ def _find_list(row: object, path: str) -> str | None:
         return None
     for at, key in enumerate(keys):
         before = ".".join(keys[:at])
-        if key.isdigit() and isinstance(cell := dig(row, before), list) and len(cell) > 1 and not _is_chat(cell):
+        if key.isdigit() and isinstance(cell := dig(row, before), list) and len(cell) > 1 and not is_chat(cell):
             return before
     return None
-
-
-def _is_chat(members: Sequence[object]) -> bool:
-    """Return whether a list is a conversation, of which one message is the sample."""
-    return all(isinstance(one, Mapping) and ("role" in one or "from" in one) for one in members)
 
 
 class NamedColumns:
     """The columns that are named for one file, and what its cells turned out to hold."""
 
-    def __init__(self, columns: Mapping[str, str]) -> None:
-        self._columns = columns
-        self._known: list[str] = []
+    def __init__(self, path: Path, columns: Mapping[str, str], *, only_texts: bool = False) -> None:
+        self.path, self.columns = path, columns
+        self._texts = ListTexts(path=path, columns=columns, texts=_TEXTS, numbers=_NUMBERS, only_texts=only_texts)
+        self._known: dict[str, None] = {}
+        self._cures: dict[str, str] = {}
+        self._numbers: dict[tuple[object, ...], Entry] = {}
         self._present: set[str] = set()
         self._read: Counter[str] = Counter()
         self._unread: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._passed: Counter[tuple[str, str]] = Counter()
+
+    def survey(self, row: LogRow, where: str) -> None:
+        """Take in a row before any is read: all of them together show whether texts are lists."""
+        self._texts.add(row, where)
+
+    def check(self) -> None:
+        """Raise UserError where the surveyed rows do not show it."""
+        self._texts.check()
 
     def complete(self, entries: Sequence[Entry], row: LogRow, *, own: bool) -> list[Entry]:
         """Return a row's entries with what its cells say.
@@ -123,21 +149,37 @@ class NamedColumns:
                 In a table it makes a sample of each member.
 
         Raises:
-            UserError: lists of several lengths, or of another one than the row has samples.
+            UserError: lists of several lengths, or of another one than the row has samples; one number of a problem's
+                samples for two of them.
         """
-        if not self._columns or not entries:
+        if not self.columns or not entries:
             return [*entries]
-        # A cure names the columns of the first row: a table has the same in all.
-        self._known = self._known or [*map(str, row)]
-        cells = {name: dig(row, column) for name, column in self._columns.items()}
-        self._present.update(name for name in cells if cells[name] is not None or self._columns[name] in row)
+        complete, named = self._complete(entries, row, own=own)
+        for entry in complete if named else ():
+            self._require_one(entry)
+        return complete
+
+    def find_facts(self, row: LogRow, facts: Facts) -> Facts:
+        """Return what a row says of its run, by the columns that are named for that before others."""
+        of_run = {name: column for name, column in self.columns.items() if name in OF_RUN}
+        if not of_run:
+            return facts
+        told = {name: OF_RUN[name](find_cell(row, column)) for name, column in of_run.items()}
+        settings = {name: value for name, value in told.items() if name in LIMITS and value is not None}
+        return replace(facts, model=told.get("model", facts.model), sampling={**facts.sampling, **settings})
+
+    def _complete(self, entries: Sequence[Entry], row: LogRow, *, own: bool) -> tuple[list[Entry], bool]:
+        """Return the entries, and whether their numbers are those of a named column."""
+        self._known.update(dict.fromkeys(map(str, row)))
+        cells = {name: self._texts.read(name, find_cell(row, column)) for name, column in self.columns.items()}
+        self._present.update(name for name in cells if cells[name] is not None or self.columns[name] in row)
         # A layout that tells the samples apart has them all; a table has one of what could be several.
         if not own:
-            parts = [(column, _find_list(row, column)) for name, column in self._columns.items() if name in _OF_SAMPLE]
+            parts = [(column, _find_list(row, column)) for name, column in self.columns.items() if name in _OF_SAMPLE]
             self._passed.update((column, part) for column, part in parts if part is not None)
         lists = {name: cell for name, cell in cells.items() if isinstance(cell, list) and name in _OF_SAMPLE}
         if not lists:
-            return [self._with_cells(entry, cells) for entry in entries]
+            return [self._with_cells(entry, cells) for entry in entries], "index" in cells
         lengths = {name: len(cell) for name, cell in lists.items()} | ({"samples": len(entries)} if own else {})
         if len({*lengths.values()}) > 1:
             raise UserError(
@@ -148,25 +190,28 @@ class NamedColumns:
         count = len(next(iter(lists.values())))
         # A cell that is no list is true of all samples of its row.
         members = [{**cells, **{name: cell[number] for name, cell in lists.items()}} for number in range(count)]
-        if own:
-            return [self._with_cells(entry, one) for entry, one in zip(entries, members, strict=True)]
-        return [replace(self._with_cells(entries[0], one), index=number) for number, one in enumerate(members)]
+        of = entries if own else [entries[0]] * count
+        complete = [self._with_cells(entry, one) for entry, one in zip(of, members, strict=True)]
+        if not own and "index" not in lists:
+            complete = [replace(entry, index=number) for number, entry in enumerate(complete)]
+        return complete, "index" in lists
 
-    def describe(self, path: Path) -> list[str]:
+    def describe(self) -> list[str]:
         """Return sentences on the cells that say nothing; empty ones beside others need none.
 
         Raises:
             UserError: no row has a column, or all that it holds is something else.
         """
-        sentences = [
+        path, sentences = self.path, self._texts.describe()
+        sentences += [
             f"{path}: {column} reads one member of {part}, a list of several, and leaves out the others of "
             f"{counted(number, 'row')}; write a row for each member, or name a column whose cells are lists"
             for (column, part), number in self._passed.items()
         ]
-        for name, column in self._columns.items():
+        for name, column in self.columns.items():
             holds = _HOLDS.get(name, "texts")
             if name not in self._present:
-                cure = nearest(column, self._known)
+                cure = nearest(column, [*self._known])
                 raise UserError(f"{path} must have the named columns", value=column, cure=cure)
             if self._read[name]:
                 if unread := self._unread[name]:
@@ -174,7 +219,7 @@ class NamedColumns:
                     sentences.append(f"{words}, first {self._first[name]}")
             elif self._unread[name]:
                 rule = f"{path}: the column {column}, named for {name}, must hold {holds}"
-                raise UserError(rule, value=self._first[name], cure=f"name another column, or leave {name} out")
+                raise UserError(rule, value=self._first[name], cure=f"{self._cures[name]}, or leave {name} out")
             else:
                 sentences.append(f"{path}: the column {column}, named for {name}, is empty")
         return sentences
@@ -182,12 +227,31 @@ class NamedColumns:
     def _with_cells(self, entry: Entry, cells: Mapping[str, object]) -> Entry:
         given: dict[str, Any] = {}
         for name, cell in cells.items():
-            given[name] = COLUMNS[name](cell)
+            given[name] = _READERS[name](cell)
             if given[name] is not None:
                 self._read[name] += 1
             elif not _is_empty(name, cell):
                 self._unread[name] += 1
                 self._first.setdefault(name, f"{cell!r:.40} in {entry.where}")
+                self._cures.setdefault(name, self._find_cure(name, cell))
         if "subset" in given:
             given["subset"] = given["subset"] or ""
-        return replace(entry, **given)
+        return replace(entry, **{name: value for name, value in given.items() if name in COLUMNS})
+
+    def _find_cure(self, name: str, cell: object) -> str:
+        """Return how to name what stands within a cell that is an object, else another column."""
+        within = cell.items() if isinstance(cell, Mapping) else ()
+        key = next((key for key, value in within if _READERS[name](value) is not None), None)
+        return "name another column" if key is None else f"name what stands in it, {name}={self.columns[name]}.{key}"
+
+    def _require_one(self, entry: Entry) -> None:
+        """Raise UserError where another sample of its problem has its number."""
+        if entry.index is None:
+            return
+        first = self._numbers.setdefault((entry.problem_id or entry.statement, entry.index), entry)
+        if not first.agrees_with(entry):
+            raise UserError(
+                f"{entry.where}: the column {self.columns['index']}, named for index, must number a problem's samples",
+                value=f"{entry.index} for this one and for that of {first.where}, which says something else",
+                cure="put the rows of each run into a file of their own, or leave index out: each row is then a sample",
+            )

@@ -27,7 +27,7 @@ NO_STATEMENT = "(not in the log)"
 """Stands for a problem's statement where a log has none."""
 STATEMENTS = ("statement", "problem", "question", "query", "Question", "Problem", "prompt")
 """Columns that hold a problem's statement, in the order in which they are tried."""
-_LIMITS: dict[str, Callable[[float], bool]] = {
+LIMITS: dict[str, Callable[[float], bool]] = {
     "temperature": lambda number: number <= 5,
     "top_p": lambda number: 0 < number <= 1,
     "max_tokens": lambda number: number >= 1 and number.is_integer(),
@@ -375,8 +375,8 @@ def sampling_of(settings: object, **names: str) -> dict[str, float]:
     """
     if not isinstance(settings, Mapping):
         return {}
-    pairs = [(name, as_number(settings.get(names.get(name, name)))) for name in _LIMITS]
-    return {name: number for name, number in pairs if number is not None and _LIMITS[name](number)}
+    pairs = [(name, as_number(settings.get(names.get(name, name)))) for name in LIMITS]
+    return {name: number for name, number in pairs if number is not None and LIMITS[name](number)}
 
 
 def fail(place: Place, rule: str, *, value: object, cure: str) -> UserError:

@@ -1,12 +1,11 @@
 """Reading one log: its content shows its layout, and columns may be named for what the layout does not say."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
-from mathlete.corpus import read_rows
+from mathlete.corpus import format_of, read_rows
 from mathlete.errors import UserError
 from mathlete.logs.columns import NamedColumns
 from mathlete.logs.entries import (
@@ -16,13 +15,12 @@ from mathlete.logs.entries import (
     LogRow,
     Place,
     RowReader,
-    as_text,
     describe_golds_left_out,
     describe_unread_ends,
     dig,
     find_statement,
-    sampling_of,
 )
+from mathlete.logs.facts import find_facts
 from mathlete.logs.harness import (
     harness_facts,
     harness_file_facts,
@@ -98,20 +96,32 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
             facts = inspect_facts(header)
         # Of an Inspect log the header speaks for all samples.
         inspect = Layout(words="", recognise=bool, facts=lambda row: facts, read=read_inspect)
-        return _collect(path, "inspect", inspect, rows, columns)
-    rows = iter(read_rows(path))
-    first = next(rows, None)
-    if first is None:
-        raise UserError("a log must hold at least one row", value=str(path), cure="check the path")
-    name = next((name for name, layout in LAYOUTS.items() if layout.recognise(first[1])), "columns")
+        return _collect("inspect", inspect, rows, NamedColumns(path, columns))
+    named = NamedColumns(path, columns, only_texts=format_of(path.name) in (".csv", ".tsv"))
+    name, first = _find_layout(path, named)
     if name == "columns" and not columns.keys() & {"text", "answer"}:
         known = "; ".join([*(layout.words for layout in LAYOUTS.values()), "logs of Inspect"])
         raise UserError(
             f"{path} must be a log of a known layout",
-            value=f"columns {', '.join(map(str, first[1]))}",
+            value=f"columns {', '.join(map(str, first))}",
             cure=f"name its columns, --columns problem_id=… text=… gold=…; known layouts: {known}",
         )
-    return _collect(path, name, LAYOUTS.get(name, _TABLE), chain([first], rows), columns)
+    return _collect(name, LAYOUTS.get(name, _TABLE), read_rows(path), named)
+
+
+def _find_layout(path: Path, named: NamedColumns) -> tuple[str, LogRow]:
+    """Return the layout of a file, and its first row, which may be a request that failed and so of no layout."""
+    name, first = "", None
+    for where, row in read_rows(path):
+        first = row if first is None else first
+        name = name or next((name for name, layout in LAYOUTS.items() if layout.recognise(row)), "")
+        if name and not named.columns:
+            break
+        named.survey(row, where)
+    if first is None:
+        raise UserError("a log must hold at least one row", value=str(path), cure="check the path")
+    named.check()
+    return name or "columns", first
 
 
 def find_unfinished(path: Path) -> str | None:
@@ -146,7 +156,7 @@ def _read_table(row: LogRow, place: Place) -> Iterator[Entry]:
 _TABLE = Layout(
     words="a table",
     recognise=bool,
-    facts=lambda row: Facts(model=as_text(row.get("model")), sampling=sampling_of(row)),
+    facts=find_facts,
     read=_read_table,
 )
 
@@ -187,12 +197,11 @@ class _Agreed:
             )
 
 
-def _collect(
-    path: Path, name: str, layout: Layout, rows: Iterator[tuple[str, LogRow]], columns: Mapping[str, str]
-) -> Log:
+def _collect(name: str, layout: Layout, rows: Iterable[tuple[str, LogRow]], named: NamedColumns) -> Log:
     entries: list[Entry] = []
     failed: list[str] = []
-    agreed, named = _Agreed(layout.file_facts(path), str(path)), NamedColumns(columns)
+    path = named.path
+    agreed = _Agreed(layout.file_facts(path), str(path))
     kept: object = None
     for where, row in rows:
         # The harness writes every row once for each of its filters; the samples are the same ones.
@@ -201,14 +210,14 @@ def _collect(
             if row.get("filter") != kept:
                 continue
         with _explain_layout(where, name, "a row"):
-            agreed.add(layout.facts(row), where)
+            agreed.add(named.find_facts(row, layout.facts(row)), where)
             samples = [*layout.read(row, Place(path=path, where=where, facts=agreed.facts))]
         samples = named.complete(samples, row, own=layout is not _TABLE)
         entries += samples
         failed += [] if samples else [where]
     words = []
     if entries:
-        words = [*named.describe(path), *describe_unread_ends(path, entries), *describe_golds_left_out(path, entries)]
+        words = [*named.describe(), *describe_unread_ends(path, entries), *describe_golds_left_out(path, entries)]
     return Log(path=path, layout=name, facts=agreed.facts, entries=entries, failed=failed, words=words)
 
 

@@ -18,6 +18,7 @@ from mathlete.logs.entries import (
     as_count,
     as_text,
     dig,
+    fail,
     find_statement,
     join_reasoning,
     mean_logprob,
@@ -50,6 +51,13 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
     body = _body(row)
     if body is None:
         return
+    if str(body.get("object")).endswith(".chunk") or any("delta" in choice for choice in body["choices"]):
+        raise fail(
+            place,
+            "a response must be whole, not a piece of one that was streamed",
+            value=as_text(body.get("object")) or "a choice with a delta",
+            cure="ask without `stream`, or join the pieces of each response (delta.content) and write it as one",
+        )
     # The response's own id names it, not what was asked.
     choices = body["choices"]
     name = next((as_text(row.get(key)) for key in ("problem_id", "custom_id") if row.get(key) is not None), None)
