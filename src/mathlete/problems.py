@@ -46,9 +46,25 @@ class Problem:
         >>> one.is_same(Problem(id="a", statement=one.fingerprint, gold="2")), one.is_same(replace(one, gold="3"))
         (True, False)
         """
-        return (self.id, self.gold, self.fingerprint) == (other.id, other.gold, other.fingerprint)
+        return self.name_difference(other) is None
+
+    def name_difference(self, other: "Problem") -> str | None:
+        """Return what of two problems differs that their verdicts rest on; None where they are the same.
+
+        >>> one = Problem(id="a", statement="What percentage?", gold="2", answers="percent=points")
+        >>> one.name_difference(Problem(id="a", statement="What percentage?", gold="2"))
+        "the convention of its answers ('percent=points' and '')"
+        """
+        for name, words in _SAME.items():
+            ours, theirs = getattr(self, name), getattr(other, name)
+            if ours != theirs:
+                return f"{words} ({ours!r:.40} and {theirs!r:.40})"
+        return None
 
 
+_SAME = {"id": "the id", "fingerprint": "the statement", "gold": "the gold answer",
+         "answers": "the convention of its answers"}  # fmt: skip
+"""{what two recordings of a problem have in common: its name}."""
 _FIELDS = tuple(field.name for field in fields(Problem))
 _REQUIRED = ("id", "statement", "gold")
 

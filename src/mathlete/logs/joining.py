@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mathlete.answers import read_answer
-from mathlete.corpus import Suite
+from mathlete.corpus import Suite, find_conventions
 from mathlete.errors import UserError
 from mathlete.logs.entries import NO_STATEMENT, Entry, Log, name_problem
 from mathlete.logs.matching import describe_golds, make_finder
@@ -130,13 +130,15 @@ def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[Placed], dict
     """Give every entry its problem; returns the entries and the problems that have any, by id."""
     find = make_finder(suite) if suite else None
     asked = [log.problems for log in logs]
+    conventions = [find_conventions(log.facts.task or "")[1] for log in logs]
     placed: list[Placed] = []
     # A clock may have left a problem of a finished run without a sample: it counts there as it does here.
     of_runs = [of for log, of in zip(logs, asked, strict=True) if log.run_facts and not suite]
     problems = {name: problem for of in of_runs for name, problem in of.items()}
     for number, log in enumerate(logs):
         for entry in log.entries:
-            problem = find(entry) if find else asked[number].get(entry.problem_id or "") or _problem(entry)
+            own = asked[number].get(entry.problem_id or "")
+            problem = find(entry) if find else own or _problem(entry, conventions[number])
             known = problems.get(problem.id, problem)
             problems[problem.id] = _merge(known, problem, entry)
             placed.append(Placed(log=number, problem_id=problem.id, entry=entry, number=number_of(entry)))
@@ -149,7 +151,7 @@ def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[Placed], dict
     return placed, problems
 
 
-def _problem(entry: Entry) -> Problem:
+def _problem(entry: Entry, answers: str) -> Problem:
     name = entry.problem_id or (name_problem(entry.statement) if entry.statement else None)
     if name is None:
         raise UserError(
@@ -157,7 +159,8 @@ def _problem(entry: Entry) -> Problem:
             value="no id and no statement",
             cure="name the column, --columns problem_id=…",
         )
-    return Problem(id=name, statement=entry.statement or NO_STATEMENT, gold=entry.gold or "", subset=entry.subset)
+    statement, gold = entry.statement or NO_STATEMENT, entry.gold or ""
+    return Problem(id=name, statement=statement, gold=gold, subset=entry.subset, answers=answers)
 
 
 def _merge(known: Problem, problem: Problem, entry: Entry) -> Problem:
@@ -169,10 +172,12 @@ def _merge(known: Problem, problem: Problem, entry: Entry) -> Problem:
         statement=problem.statement if known.statement == NO_STATEMENT else known.statement,
         gold=known.gold or problem.gold,
         subset=known.subset or problem.subset,
+        answers=known.answers or problem.answers,
     )
     for name, ours, theirs, nothing in (
         ("statement", full.statement, problem.statement, NO_STATEMENT),
         ("gold", full.gold, problem.gold, ""),
+        ("convention of answers", full.answers, problem.answers, ""),
     ):
         if theirs not in (ours, nothing):
             raise UserError(
@@ -236,6 +241,16 @@ def _describe_failed(logs: Sequence[Log]) -> list[str]:
     ]
 
 
+def _describe_conventions(logs: Sequence[Log]) -> list[str]:
+    """Return a sentence on each suite whose conventions hold for logs of its problems."""
+    told = {task: find_conventions(task) for log in logs if not log.run and (task := log.facts.task)}
+    return [
+        f"answers of {task} are judged by the conventions of {name}, {answers} (docs/answers.md)"
+        for task, (name, answers) in told.items()
+        if answers
+    ]
+
+
 def _describe(
     logs: Sequence[Log],
     once: Sequence[Placed],
@@ -244,6 +259,7 @@ def _describe(
     suite: Suite | None,
 ) -> list[str]:
     sentences = [*_describe_failed(logs), *(words for log in logs for words in log.words)]
+    sentences += [] if suite else _describe_conventions(logs)
     if repeats := len(placed) - len(once):
         word = agree(repeats, "sample stands twice and was", "samples stand twice and were")
         sentences.append(f"{repeats} {word} taken once")

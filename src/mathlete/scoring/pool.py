@@ -78,10 +78,10 @@ class Pool:
         samples: dict[str, list[Sample]] = {}
         for folder, (its_problems, its_samples) in zip(folders, runs, strict=True):
             for problem in its_problems:
-                if not problems.setdefault(problem.id, problem).is_same(problem):
+                if differs := problems.setdefault(problem.id, problem).name_difference(problem):
                     raise UserError(
                         "runs are pooled only where equal ids are equal problems",
-                        value=f"{problem.id} of {folder}",
+                        value=f"{problem.id} of {folder}, with {differs}",
                         cure="replay the runs one by one",
                     )
             for sample in its_samples:
@@ -155,11 +155,13 @@ class Pool:
             )
         # Suites change from version to version, and files of problems number them anew: an id alone proves nothing.
         for other in by_id[1:]:
-            if differing := [name for name in shared if not by_id[0][name].problem.is_same(other[name].problem)]:
+            pairs = ((name, by_id[0][name].problem.name_difference(other[name].problem)) for name in shared)
+            if differing := [f"{name}, with {differs}" for name, differs in pairs if differs]:
                 raise UserError(
                     "equal ids must be equal problems",
-                    value=f"{differing[0]} is another in each run",
-                    cure="evaluate both models on the same version of the suite",
+                    value=f"{differing[0]}, which differs between the runs",
+                    cure="evaluate both models on the same version of the suite; logs of other tools are judged by a "
+                    "suite's conventions where they are imported with --problems SUITE",
                 )
         return [replace(pool, problems=[of[name] for name in shared]) for pool, of in zip(pools, by_id, strict=True)]
 
