@@ -150,9 +150,7 @@ def write_imported(
     )
     tasks = {log.facts.task for log in logs if log.facts.task}
     name = suite.name if suite else tasks.pop() if len(tasks) == 1 else settings.run.resolve().name
-    writing = Writing(
-        suite=name, model=settings.model, texts=settings.texts, pace=settings.pace, gates=gates or GateOutcome()
-    )
+    writing = Writing(suite=name, model=settings.model, texts=settings.texts, gates=gates or GateOutcome())
     for sentence in write_joined(folder, joined, writing, began=began):
         say(sentence)
     if not settings.texts:

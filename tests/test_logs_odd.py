@@ -149,3 +149,37 @@ def test_every_odd_value_in_every_place_is_read_or_refused(name: str) -> None:
     for place in places(ROWS[name]):
         for odd in ODD:
             check_is_read_or_refused(name, place, odd)
+
+
+FAILED = {"error": {"message": "rate limit", "code": 429}, "asked": "b"}
+
+
+@pytest.mark.parametrize("name", ["chat.jsonl", "text.jsonl", "batch.jsonl", "responses.jsonl"])
+def test_a_request_that_failed_is_counted_wherever_it_stands(name: str, workdir: Path) -> None:
+    rows = [ROWS[name], {**ROWS[name], "custom_id": "c"}]
+    for at in range(3):
+        log = read_log(Path(write_lines(name, [*rows[:at], FAILED, *rows[at:]])), {})
+        assert (log.layout, len(log.failed), len(log.entries)) == ("openai", 1, len(read_log(Path(name), {}).entries))
+    with pytest.raises(UserError, match="must be a log of a known layout, got columns error, asked"):
+        read_log(Path(write_lines(name, [FAILED] * 2)), {})
+
+
+@pytest.mark.parametrize("kind", ["chat.completion.chunk", "text_completion", "none"])
+def test_pieces_of_a_streamed_response_are_no_responses(kind: str, workdir: Path) -> None:
+    rows = []
+    for at, words in enumerate(("It is", " \\boxed{2}", "")):
+        choice = {"text": words} if kind == "text_completion" else {"delta": {"content": words}}
+        choices = [{"index": 0, "finish_reason": "stop" if at == 2 else None, **choice}]
+        rows.append({"id": "a", "question": "1 + 1?", "gold": "2", "choices": choices, "object": kind})
+    with pytest.raises(UserError, match=r"odd\.jsonl:1: a response must be whole(.|\n)*without `stream`"):
+        join([read_log(Path(write_lines("odd.jsonl", rows)), {"gold": "gold"})])
+
+
+def test_a_folder_of_another_tool_is_answered_with_its_files(workdir: Path, evaluate: CommandLine) -> None:
+    Path("out/model").mkdir(parents=True)
+    for name in ("out/model/samples_sums.jsonl", "out/model/other.eval"):
+        write_lines(name, [ROWS["harness.jsonl"]])
+    for command in ("import", "replay"):
+        words = ("--run", "r") if command == "import" else ()
+        cure = "imported by its files: `python -m eval import out/model/other.eval … --run RUN`"
+        assert cure in evaluate(command, "out", *words).refusal

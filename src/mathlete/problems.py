@@ -38,22 +38,15 @@ class Problem:
             return self.statement
         return f"sha256:{hashlib.sha256(self.statement.encode()).hexdigest()[:16]}"
 
-    def is_same(self, other: "Problem") -> bool:
-        """Return whether two recordings asked the same: where each had it from, and whether it kept texts, may differ.
-
-        >>> from dataclasses import replace
-        >>> one = Problem(id="a", statement="What is 1 + 1?", gold="2", source="here")
-        >>> one.is_same(Problem(id="a", statement=one.fingerprint, gold="2")), one.is_same(replace(one, gold="3"))
-        (True, False)
-        """
-        return self.name_difference(other) is None
-
     def name_difference(self, other: "Problem") -> str | None:
-        """Return what of two problems differs that their verdicts rest on; None where they are the same.
+        """Return in what two recordings asked, or judge, otherwise; None where they are of the same problem.
+
+        Where each had it from, and whether it kept texts, may differ.
 
         >>> one = Problem(id="a", statement="What percentage?", gold="2", answers="percent=points")
         >>> one.name_difference(Problem(id="a", statement="What percentage?", gold="2"))
         "the convention of its answers ('percent=points' and '')"
+        >>> one.name_difference(Problem(**{**one.to_json(), "statement": one.fingerprint, "source": "here"}))
         """
         for name, words in _SAME.items():
             ours, theirs = getattr(self, name), getattr(other, name)

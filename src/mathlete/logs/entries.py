@@ -25,6 +25,8 @@ IMPORTED = RunSettings.IMPORTED
 """The engine of a run that is made of other tools' logs."""
 NO_STATEMENT = "(not in the log)"
 """Stands for a problem's statement where a log has none."""
+WHOLE = "ask without `stream`, or join the pieces of each response and write it as one"
+"""What mends a log of streamed pieces."""
 STATEMENTS = ("statement", "problem", "question", "query", "Question", "Problem", "prompt")
 """Columns that hold a problem's statement, in the order in which they are tried."""
 LIMITS: dict[str, Callable[[float], bool]] = {

@@ -12,7 +12,7 @@ from typing import Any
 from mathlete.answers import compare, label_classes, parse
 from mathlete.environment import code_state
 from mathlete.gates import GateOutcome
-from mathlete.logs.entries import IMPORTED, Log
+from mathlete.logs.entries import IMPORTED, Log, dig
 from mathlete.logs.joining import SETTINGS, Joined
 from mathlete.problems import Problem, hash_problems, write_problems
 from mathlete.runs import write_atomically, write_json
@@ -44,7 +44,6 @@ class Writing:
     """A name for the model, in place of the logs'."""
     texts: bool
     """Whether texts and statements are kept; without them a recording may be passed on."""
-    pace: float | None
     gates: GateOutcome = field(default_factory=GateOutcome)
     """What was accepted of the runs that are joined: it stays in results.json."""
 
@@ -79,17 +78,18 @@ def _policy(joined: Joined) -> Policy:
     """Return how the samples were drawn and voted: the runs' own policy, else a majority of all under the logs'
     settings."""
     most = max(joined.counts.values(), default=1)
-    if (facts := joined.own_facts) is not None:
-        # A rule or a clock may have kept one run from all that it was to draw.
-        return replace(facts.settings.policy, n=most) if len(joined.logs) > 1 else facts.settings.policy
-    known = joined.sampling
+    facts, known = joined.own_facts, joined.sampling
+    own = facts.settings.policy if facts else Policy(n=most, sampling=SamplingConfig())
     longest = max(sample.tokens for sample in joined.samples)
-    sampling = SamplingConfig(
+    # What one slice says holds for all of them: they agree in what they say.
+    sampling = replace(
+        own.sampling,
         temperature=known.get("temperature", SamplingConfig.temperature),
         top_p=known.get("top_p", SamplingConfig.top_p),
         max_tokens=round(known.get("max_tokens", max(1, longest))),
     )
-    return Policy(n=most, sampling=sampling)
+    # A rule or a clock may have kept one run from all that it was to draw.
+    return replace(own, n=most if len(joined.logs) > 1 else own.n, sampling=sampling)
 
 
 def _solve(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Iterator[Solution]:
@@ -124,6 +124,8 @@ def _solve(joined: Joined, shown: Mapping[tuple[str, str], str]) -> Iterator[Sol
         )
         # Without texts an answer that is one is its hash, also where the run itself chose it.
         own = alone and replace(alone, answer=shown.get((problem.id, alone.answer or ""), alone.answer))
+        if own and any("seconds" in joined.logs[number].missing for number in of):
+            own = replace(own, seconds=fresh.seconds)
         one = replace(own, votes=votes, samples=fresh.samples, unfinished=fresh.unfinished) if own else fresh
         yield replace(one, ended="time") if late else one
 
@@ -175,7 +177,9 @@ def _common_facts(runs: Sequence[RunFacts]) -> dict[str, Any]:
     return {
         name: value
         for name, value in every.items()
-        if name != "whole" and all(run.engine_facts.get(name, value) == value for run in runs)
+        # What the joined samples lack, and whether they are whole, is found anew.
+        if name not in ("whole", "missing", "assumed")
+        and all(run.engine_facts.get(name, value) == value for run in runs)
     }
 
 
@@ -207,7 +211,11 @@ def _settings(joined: Joined, writing: Writing, policy: Policy) -> RunSettings:
 def _lacks(joined: Joined, writing: Writing) -> dict[str, object]:
     """Return what results.json says of what the logs do not."""
     missing = sorted({*joined.missing, *(() if writing.texts else ("text", "statement"))})
-    assumed = {} if writing.pace is None else {"assumed": {"seconds": f"tokens / {writing.pace:g}"}}
+    # Of an import of an import both assumptions hold.
+    told = [dig(log.run_facts.engine_facts, "assumed.seconds") for log in joined.logs if log.run_facts]
+    told += [] if joined.pace is None else [f"tokens / {joined.pace:g}"]
+    words = ", ".join(dict.fromkeys(str(one) for one in told if one))
+    assumed = {"assumed": {"seconds": words}} if words else {}
     thoughts = {} if joined.opening is None else {"thoughts": joined.opening.describe()}
     # Whether a run of this project may have stopped its own settings say.
     foreign = joined.own_facts is None or joined.own_facts.settings.engine == IMPORTED

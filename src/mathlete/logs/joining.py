@@ -8,7 +8,7 @@ from mathlete.answers import read_answer
 from mathlete.corpus import Suite, find_conventions
 from mathlete.errors import UserError
 from mathlete.logs.entries import NO_STATEMENT, Entry, Log, name_problem
-from mathlete.logs.matching import describe_golds, make_finder
+from mathlete.logs.matching import describe_golds, is_hidden, make_finder
 from mathlete.logs.repeats import Placed, describe_alike, forget_shared_ids, number_of, number_samples, take_once
 from mathlete.logs.thoughts import Reading, Told, find_opening, read_cut
 from mathlete.problems import Problem
@@ -44,6 +44,8 @@ class Joined:
     """{what the logs do not say: samples of which they do not}."""
     words: list[str]
     """Sentences: what was left out, and why."""
+    pace: float | None = None
+    """Tokens a second by which seconds were made of tokens; None where none were."""
     opening: Opening | None = None
     """Whether the prompts opened the reasoning; None where no text of another tool's was read."""
 
@@ -100,6 +102,7 @@ def join_logs(
         sampling=sampling,
         missing=_count_missing(logs, kept, problems, sampling, pace),
         words=[*forgotten, *_describe(logs, once, problems, placed, suite)],
+        pace=pace if any(one.entry.seconds is None and one.entry.tokens is not None for one in kept) else None,
         opening=opening,
     )
 
@@ -220,15 +223,17 @@ def _count_missing(
     sampling: Mapping[str, float],
     pace: float | None,
 ) -> dict[str, int]:
-    counts = {name: sum(value(one.entry) is None for one in kept) for name, value in _FIELDS.items()}
+    # The seeds of an import of a log without any are numbers that the import gave.
+    numbered = [number for number, log in enumerate(logs) if "seed" in log.missing]
+    counts = {
+        name: sum(value(one.entry) is None or (name == "seed" and one.log in numbered) for one in kept)
+        for name, value in _FIELDS.items()
+    }
     # Seconds that can be made of tokens are there.
     if pace is not None:
         counts["seconds"] = sum(one.entry.seconds is None and one.entry.tokens is None for one in kept)
-    counts["statement"] = sum(problems[one.problem_id].statement == NO_STATEMENT for one in kept)
-    # What an import of an import lacked at first, it lacks still, whatever stands in its place.
-    lacking = {name for log in logs for name in log.missing if not counts.get(name)}
-    lacking |= {name for name in SETTINGS if name not in sampling}
-    counts |= dict.fromkeys(sorted(lacking), len(kept))
+    counts["statement"] = sum(is_hidden(problems[one.problem_id].statement) for one in kept)
+    counts |= {name: len(kept) for name in sorted(SETTINGS) if name not in sampling}
     return {name: number for name, number in counts.items() if number}
 
 

@@ -72,13 +72,13 @@ def _is_stated(problem: Problem, statement: str) -> bool:
     return is_stated_in(problem.statement, statement)
 
 
-def _is_hidden(statement: str) -> bool:
+def is_hidden(statement: str) -> bool:
     """Return whether something stands in a statement's place: one that no hash is equal to says nothing."""
     return statement == NO_STATEMENT or statement.startswith("sha256:")
 
 
 def _has_both(problem: Problem, entry: Entry) -> bool:
-    return bool(entry.statement) and not _is_hidden(entry.statement or "") and not _is_hidden(problem.statement)
+    return bool(entry.statement) and not is_hidden(entry.statement or "") and not is_hidden(problem.statement)
 
 
 def _fits(problem: Problem, entry: Entry) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, replace
 
 from mathlete.errors import UserError
-from mathlete.logs.entries import Entry, Log, find_numbered
+from mathlete.logs.entries import WHOLE, Entry, Log, find_numbered
 from mathlete.text import agree, counted
 
 _Part = tuple[int, int]
@@ -63,6 +63,9 @@ def forget_shared_ids(logs: Sequence[Log], placed: Sequence[Placed]) -> tuple[li
     """Return the entries, without the ids of responses where one stands for several of them, and a sentence on that.
 
     A server numbers its responses as it likes: Ollama with one of 999 numbers, KoboldCpp all with the same.
+
+    Raises:
+        UserError: they are pieces of one response that was streamed.
     """
     first: dict[str, Placed] = {}
     for one in placed:
@@ -70,6 +73,7 @@ def forget_shared_ids(logs: Sequence[Log], placed: Sequence[Placed]) -> tuple[li
             continue
         known = first.setdefault(one.entry.uid, one)
         if not _is_one(known, one):
+            _require_whole(logs, placed, uid=one.entry.uid)
             forgotten = [
                 replace(each, entry=replace(each.entry, uid=None)) if logs[each.log].layout == "openai" else each
                 for each in placed
@@ -79,6 +83,19 @@ def forget_shared_ids(logs: Sequence[Log], placed: Sequence[Placed]) -> tuple[li
         # What any of them says the next must not contradict, in whatever order the files are.
         first[one.entry.uid] = replace(known, entry=known.entry.filled_from(one.entry))
     return [*placed], []
+
+
+def _require_whole(logs: Sequence[Log], placed: Sequence[Placed], *, uid: str) -> None:
+    """Raise UserError where the responses of an id are pieces of one that was streamed: the last alone says its end."""
+    of_id = [one for one in placed if one.entry.uid == uid and logs[one.log].layout == "openai"]
+    pieces = [one.entry for one in of_id if one.problem_id == of_id[0].problem_id]
+    ends = [one.ended is not None for one in pieces]
+    if ends == [*[False] * (len(of_id) - 1), True]:
+        raise UserError(
+            f"{pieces[0].where}: a response must be whole, not a piece of one that was streamed",
+            value=f"{counted(len(pieces), 'row')} of {uid.rpartition('/')[0]!r:.40}, all but the last without an end",
+            cure=WHOLE,
+        )
 
 
 def _is_one(known: Placed, one: Placed) -> bool:

@@ -11,6 +11,7 @@ one of the Responses API repeats the settings.
 from collections.abc import Iterator, Mapping
 
 from mathlete.logs.entries import (
+    WHOLE,
     Entry,
     Facts,
     LogRow,
@@ -56,7 +57,7 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
             place,
             "a response must be whole, not a piece of one that was streamed",
             value=as_text(body.get("object")) or "a choice with a delta",
-            cure="ask without `stream`, or join the pieces of each response (delta.content) and write it as one",
+            cure=WHOLE,
         )
     # The response's own id names it, not what was asked.
     choices = body["choices"]

@@ -295,6 +295,13 @@ def read_recording(folder: Path) -> tuple[list[Problem], list[Sample]]:
     return problems, sorted(samples, key=lambda sample: sample.index)
 
 
+def _is_log(file: Path) -> bool:
+    return file.suffix in (".eval", ".jsonl", ".parquet", ".csv") and file.name not in (
+        "problems.jsonl",
+        "samples.jsonl",
+    )
+
+
 def _find_cure(folder: Path) -> str:
     """Return what to give in place of a folder that holds no recorded samples, by what it does hold."""
     word = shlex.quote(str(folder))
@@ -308,4 +315,8 @@ def _find_cure(folder: Path) -> str:
         return f"this is a model: evaluate it first, `python -m eval SUITE --model {word}`"
     if (folder / "replay.json").is_file():
         return "this is a replay: give the run that was replayed"
+    if logs := [file for at in ("*", "*/*") for file in sorted(folder.glob(at)) if _is_log(file)]:
+        more = "" if len(logs) == 1 else " …"
+        command = f"python -m eval import {shlex.quote(str(logs[0]))}{more} --run RUN"
+        return f"a folder of other tools' logs is imported by its files: `{command}`"
     return "give the folder that `python -m eval` wrote"
