@@ -34,8 +34,8 @@ class ImportSettings:
     """Folder of the run to make."""
     columns: tuple[str, ...] = ()
     """NAME=COLUMN where the layout does not say it: problem_id, statement, gold, subset, text, answer, tokens,
-    seconds, finish, logprob_mean, seed, index. A column may be a path, as in doc.id or choices.0.text; where its
-    cell is a list, it is a sample for each member."""
+    seconds, finish, logprob_mean, seed, index, and model, temperature, top_p, max_tokens of the run. A column may be
+    a path, as in doc.id or outputs.text; a cell that is a list, or the text of one, is a sample for each member."""
     problems: str | None = None
     """Suite, or file of problems, for logs without statements or golds: samples are matched by statement, or by
     an id, with a number behind it too, that the log's statement and gold do not contradict."""

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ MEMBERS: dict[str, list[list[Any]]] = {
     "index": [[3, 1, 0, 2], [0, 1, 2, 3]],
 }
 """{a name: what two problems' lists of four samples hold}."""
-WRITTEN = {
+WRITTEN: dict[str, Callable[[list[Any]], str]] = {
     "repr": str,
     "json": json.dumps,
     "numpy numbers": lambda members: str([np.float64(one) if isinstance(one, float) else one for one in members]),
@@ -129,7 +130,7 @@ OBJECTS = [{"text": "\\boxed{7}", "usage": {"tokens": 5}, "index": 1}, {"text": 
 
 
 def test_a_name_beyond_a_list_of_objects_is_a_sample_for_each() -> None:
-    cells = {"id": ["a", "b"], "gold": ["7", "7"], "outputs": [OBJECTS, OBJECTS[:1]]}
+    cells: dict[str, list[Any]] = {"id": ["a", "b"], "gold": ["7", "7"], "outputs": [OBJECTS, OBJECTS[:1]]}
     columns = {**NAMED, "text": "outputs.text", "tokens": "outputs.usage.tokens", "index": "outputs.index"}
     entries = read(cells, columns, kind="jsonl").entries
     assert [(one.problem_id, one.text, one.tokens, one.index) for one in entries] == [
@@ -168,7 +169,7 @@ def test_rows_of_two_runs_are_refused_however_the_column_is_called(name: str) ->
         assert facts(read({**table, spelling: [one, one]}, columns), name) == one
         with pytest.raises(UserError, match=both):
             read({**table, spelling: [one, other]}, columns)
-    within = {**table, "request": [{SPELLINGS[name][-1]: one}, {SPELLINGS[name][-1]: other}]}
+    within: dict[str, list[Any]] = {**table, "request": [{SPELLINGS[name][-1]: one}, {SPELLINGS[name][-1]: other}]}
     with pytest.raises(UserError, match=both):
         read(within, columns, kind="jsonl")
     # A column of any name can be named for it, before those of its own name.
