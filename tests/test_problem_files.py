@@ -47,6 +47,15 @@ def test_every_format_gives_the_same_suite_and_golds(workdir: Path, name: str) -
     assert read_golds(Path(name)) == {"424e18": "2", "b": "336"}
 
 
+@pytest.mark.parametrize(
+    ("cell", "gold"),
+    [("['7']", "7"), ('["7"]', "7"), ("['x', 'y']", "['x', 'y']"), ("[1, 2]", "[1, 2]"), ("[7]", "[7]")],
+)
+def test_a_gold_may_be_the_text_of_a_list_of_one(workdir: Path, cell: str, gold: str) -> None:
+    Path("p.csv").write_text('id,problem,answer\na,1?,"{}"\n'.format(cell.replace('"', '""')))
+    assert [one.gold for one in load_suite("p.csv").problems] == [gold]
+
+
 def test_own_fields_are_kept_and_a_row_without_id_is_named_after_its_place(workdir: Path) -> None:
     own = Problem(
         id="x", statement="50?", gold="50%", source="s", subset="hard", licence="MIT", answers="percent=points"

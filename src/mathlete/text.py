@@ -12,9 +12,11 @@ encoding. NUL and other control characters are text like any other.
 {'text': '\ufffd!'}
 """
 
+import ast
 import json
 import math
 import re
+import warnings
 from codecs import BOM_UTF8
 
 _HALF = re.compile("[\ud800-\udfff]")
@@ -61,6 +63,52 @@ def _clean_values(value: object) -> object:
     if isinstance(value, dict):
         return {clean(key): _clean_values(item) for key, item in value.items()}
     return value
+
+
+def read_list(text: str) -> list[object] | None:
+    """Return the list that a text is, in JSON or as Python shows it; None where it is no list of texts and numbers.
+
+    Its texts are clean, and None stands for NaN.
+
+    >>> read_list("['a', nan]"), read_list('["it\\'s", 2]'), read_list("[[1, 2]]"), read_list("['a' 'b']")
+    (['a', None], ["it's", 2], None, None)
+    """
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return None
+    try:
+        value = parse_json(text)
+    except ValueError:
+        value = _read_python(text)
+    if not isinstance(value, list) or not all(one is None or isinstance(one, str | int | float) for one in value):
+        return None
+    return [None if isinstance(one, float) and math.isnan(one) else one for one in value]
+
+
+def _read_python(text: str) -> list[object] | None:
+    try:
+        # An escape that is none is no text of Python's own.
+        with warnings.catch_warnings(action="error"):
+            body = ast.parse(text, mode="eval").body
+        raw = text.encode()
+        return [_read_member(node, raw) for node in body.elts] if isinstance(body, ast.List) else None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return None
+
+
+def _read_member(node: ast.expr, raw: bytes) -> object:
+    # numpy's numbers are shown as np.float64(0.5).
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and len(node.args) == 1:
+        node = node.args[0]
+    if isinstance(node, ast.Name) and node.id == "nan":
+        return None
+    value: object = ast.literal_eval(node)
+    if not isinstance(value, str):
+        return value
+    # Python joins texts without a comma between them, as numpy writes them.
+    if node.lineno > 1 or raw[node.col_offset : node.end_col_offset].decode() != repr(value):
+        raise ValueError
+    return clean(value)
 
 
 def agree(number: float, one: str, many: str) -> str:

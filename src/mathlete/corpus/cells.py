@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from mathlete.errors import UserError
+from mathlete.text import read_list
 
 TableRow = Mapping[str, Any]
 """A row of a table: its cells by column."""
@@ -148,7 +149,15 @@ def find_gold(row: TableRow, columns: Sequence[str] = GOLDS, *, solution: str = 
 
 
 def unwrap_single(value: object) -> object:
-    """Return the only member of a list: some sets keep one text in a list with room for several."""
+    """Return the only member of a list: some sets keep one text in a list with room for several.
+
+    So does a table of texts, as CSV is, in the text of such a list.
+
+    >>> unwrap_single(["7"]), unwrap_single("['7']"), unwrap_single("[7]")
+    ('7', '7', '[7]')
+    """
+    if isinstance(value, str) and (members := read_list(value)) and isinstance(members[0], str):
+        return members[0] if len(members) == 1 else value
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 

@@ -4,10 +4,7 @@ CSV has texts alone, so pandas writes a list as Python shows it, and others as J
 or a point, though: all cells of a column together decide which of them it has.
 """
 
-import ast
-import math
 import re
-import warnings
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +12,7 @@ from pathlib import Path
 
 from mathlete.errors import UserError
 from mathlete.logs.entries import LogRow, dig
-from mathlete.text import counted, parse_json
+from mathlete.text import counted, read_list
 
 _BROKEN = re.compile(r"\[\s*(?:['\"].*|[-+.\deE]+(?:\s+[-+.\deE]+)+\s*\])", re.DOTALL)
 """A list that is cut off, or that numpy wrote, which sets no commas."""
@@ -50,51 +47,6 @@ def is_chat(members: Sequence[object]) -> bool:
     return bool(members) and all(isinstance(one, Mapping) and ("role" in one or "from" in one) for one in members)
 
 
-def read_list(text: str) -> list[object] | None:
-    """Return the list that a text is in JSON or as Python shows it, with None for NaN; None where it is no list of
-    texts and numbers.
-
-    >>> read_list("['a', nan]"), read_list('["it\\'s", 2]'), read_list("[[1, 2]]"), read_list("['a' 'b']")
-    (['a', None], ["it's", 2], None, None)
-    """
-    text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")):
-        return None
-    try:
-        value = parse_json(text)
-    except ValueError:
-        value = _read_python(text)
-    if not isinstance(value, list) or not all(one is None or isinstance(one, str | int | float) for one in value):
-        return None
-    return [None if isinstance(one, float) and math.isnan(one) else one for one in value]
-
-
-def _read_python(text: str) -> list[object] | None:
-    try:
-        # An escape that is none is no text of Python's own.
-        with warnings.catch_warnings(action="error"):
-            body = ast.parse(text, mode="eval").body
-        raw = text.encode()
-        return [_read_member(node, raw) for node in body.elts] if isinstance(body, ast.List) else None
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return None
-
-
-def _read_member(node: ast.expr, raw: bytes) -> object:
-    # numpy's numbers are shown as np.float64(0.5).
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and len(node.args) == 1:
-        node = node.args[0]
-    if isinstance(node, ast.Name) and node.id == "nan":
-        return None
-    value: object = ast.literal_eval(node)
-    # Python joins texts without a comma between them, as numpy writes them.
-    if isinstance(value, str) and (
-        node.lineno > 1 or raw[node.col_offset : node.end_col_offset].decode() != repr(value)
-    ):
-        raise ValueError
-    return value
-
-
 @dataclass
 class _Column:
     """What is known of the texts of a column."""
@@ -114,6 +66,11 @@ class _Column:
     def is_whole(self) -> bool:
         """Whether all cells are lists."""
         return 0 < self.lists == self.filled
+
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some cells are lists of several texts, and others are none."""
+        return self.certain and self.longest > 1 and not self.is_whole
 
 
 @dataclass(kw_only=True)
@@ -152,7 +109,8 @@ class ListTexts:
             known.certain = known.certain or certain
             known.longest = max(known.longest, len(members))
             known.first = known.first or f"{cell.strip()!r:.60} in {where}"
-            (sure if certain or name in self.numbers else unsure)[name] = len(members)
+            if name in self.numbers or name in self.texts:
+                (sure if certain or name in self.numbers else unsure)[name] = len(members)
         for name, length in unsure.items():
             self._known[name].matched += {*sure.values()} == {length}
 
@@ -160,9 +118,8 @@ class ListTexts:
         """Raise UserError where nobody can say whether a column of texts has lists."""
         for name in self.texts:
             known = self._known.get(name, _Column())
-            mixed = known.certain and known.longest > 1 and not known.is_whole
             broken = known.broken and known.broken + known.lists == known.filled
-            if self.only_texts and (broken or mixed or (known.is_whole and not self._holds_lists(name))):
+            if self.only_texts and (broken or known.is_mixed or (known.is_whole and not self._holds_lists(name))):
                 raise UserError(
                     f"{self.path}: it must be plain whether {self.columns[name]}, named for {name}, has lists",
                     value=f"{counted(known.lists, 'list')} in {counted(known.filled, 'cell')}, first {known.first}",
@@ -181,11 +138,17 @@ class ListTexts:
         return members if is_taken else cell
 
     def describe(self) -> list[str]:
-        """Return a sentence on each column whose texts were taken for lists."""
-        return [
+        """Return a sentence on each column whose texts were taken for lists, and on those that might have been."""
+        sentences = [
             f"{self.path}: texts of {self.columns[name]} that are lists, and were read as such: {number}"
             for name, number in self._taken.items()
             if number
+        ]
+        mixed = {name: known for name in self.texts if (known := self._known.get(name, _Column())).is_mixed}
+        return sentences + [
+            f"{self.path}: texts of {self.columns[name]} that are lists, and were read as texts, for others are none: "
+            f"{known.lists} of {known.filled}, first {known.first}"
+            for name, known in mixed.items()
         ]
 
     def _holds_lists(self, name: str) -> bool:
