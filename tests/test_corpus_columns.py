@@ -85,6 +85,21 @@ def test_several_replies_in_a_row_are_several_traces(tmp_path: Path) -> None:
     assert [one.trace.text for one in both] == [THOUGHT, "Or 12 at once."]
 
 
+@pytest.mark.parametrize("write", [str, json.dumps])
+@pytest.mark.parametrize("name", ["generations", "solution"])
+def test_several_replies_may_be_the_text_of_a_list(tmp_path: Path, name: str, write: Callable[[object], str]) -> None:
+    replies = [WRITTEN, WRITTEN.replace("One", "A")]
+    with (tmp_path / "f.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["problem", "answer", name], [ASKED, "['12']", write(replies)]])
+    both, _ = read(tmp_path / "f.csv")
+    assert [(one.problem.gold, one.trace.text) for one in both] == [
+        ("12", THOUGHT), ("12", THOUGHT.replace("One", "A"))
+    ]  # fmt: skip
+    # A reply in a chat may be such a text itself.
+    chat, _ = read(tmp_path / "f.csv", Reading(task="chat"))
+    assert len(chat) == (2 if name == "generations" else 1)
+
+
 def test_several_texts_of_reasoning_for_one_reply_may_be_its_steps(tmp_path: Path) -> None:
     row = {"problem": ASKED, "answer": 12, "cot": ["First I add.", "So it is 12."], "solution": SAID}
     with pytest.raises(UserError, match="cot must be one text: of several nobody knows whether they are steps or tra"):

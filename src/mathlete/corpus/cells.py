@@ -161,6 +161,16 @@ def unwrap_single(value: object) -> object:
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
+def unwrap_texts(value: object) -> object:
+    """Return the list of a cell that is the text of a list of texts, as in a CSV; any other cell as it is.
+
+    >>> unwrap_texts("['a', 'b']"), unwrap_texts("[1, 2]")
+    (['a', 'b'], '[1, 2]')
+    """
+    members = read_list(value) if isinstance(value, str) else None
+    return members if members and all(isinstance(one, str) for one in members) else value
+
+
 def format_cell(value: object) -> str:
     """Return a cell as text: a whole float loses its point, None and NaN are empty."""
     if value is None or (isinstance(value, float) and math.isnan(value)):

@@ -19,6 +19,7 @@ from mathlete.corpus.cells import (
     format_gold,
     is_long,
     tidy,
+    unwrap_texts,
 )
 from mathlete.corpus.chats import chat_of, make_chat
 from mathlete.corpus.columns import ColumnUse, Reading
@@ -126,7 +127,7 @@ def _read_conversations(row: Cells, place: RowPlace) -> list[list[Turn]]:
     """Return the conversations in a row: one, or one for each of several replies to the same question."""
     questions = row.find_columns(place.reading.names("statement", (*STATEMENTS, "input")))
     replies = row.find_columns(REPLIES)
-    several = next((name for name in row.find_columns(_SEVERAL) if isinstance(row.row[name], list)), "")
+    several = next((name for name in row.find_columns(_SEVERAL) if isinstance(unwrap_texts(row.row[name]), list)), "")
     named = bool({"statement", "trace"} & {*place.reading.columns})
     if not named and not (several and questions):
         column = find_conversation(row, usual_only=bool(questions and replies))

@@ -4,7 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from mathlete.corpus.cells import STATEMENTS, WORKED, Cells, is_long
+from mathlete.corpus.cells import STATEMENTS, WORKED, Cells, is_long, unwrap_texts
 from mathlete.corpus.columns import Reading
 from mathlete.corpus.turns import REASONINGS, is_conversation, make_turn, read_turns
 from mathlete.errors import UserError
@@ -68,7 +68,7 @@ def read_pairs(row: Cells, several: str, place: RowPlace) -> list[list[Turn]]:
         asked = [Turn(role="user", text=f"{text}\n{more}" if isinstance(more, str) and more.strip() else text)]
     asked = add_system(row, [*_read_history(row, place), *asked])
     column, reasoning = (several, "") if several and "trace" not in place.reading.columns else find_reply(row, place)
-    return [[*asked, *reply] for reply in _read_replies(row, column, reasoning, place)]
+    return [[*asked, *reply] for reply in _read_replies(row, column, reasoning, place, several=several)]
 
 
 def add_system(row: Cells, turns: list[Turn]) -> list[Turn]:
@@ -123,14 +123,16 @@ def _says_something(value: object) -> bool:
     return any(isinstance(text, str) and len(text.split()) > 1 for text in texts)
 
 
-def _read_replies(row: Cells, column: str, reasoning: str, place: RowPlace) -> list[list[Turn]]:
+def _read_replies(row: Cells, column: str, reasoning: str, place: RowPlace, *, several: str) -> list[list[Turn]]:
     value = row[column] if column else ""
     if is_conversation(value):
         return [read_turns(row, column, where=place.where, ignore=place.reading.ignore)]
+    # A chat's reply may well be such a text itself.
+    value = unwrap_texts(value) if place.reading.task != "chat" or column == several else value
     texts = [require_text(one or "", column, where=place.where) for one in as_list(value)]
     if not reasoning:
         return [[make_turn("assistant", text)] for text in texts]
-    thoughts = [require_text(one, reasoning, where=place.where) for one in as_list(row[reasoning])]
+    thoughts = [require_text(one, reasoning, where=place.where) for one in as_list(unwrap_texts(row[reasoning]))]
     if len(thoughts) > len(texts) == 1 and not reasoning.casefold().endswith(_SEVERAL_TRACES):
         raise UserError(
             f"{place.where}: {reasoning} must be one text: of several nobody knows whether they are steps or traces",
