@@ -237,11 +237,9 @@ def test_a_zip_of_another_layout_is_refused(name: str, adapter: Path, tmp_path: 
 def test_a_folder_of_another_layout_is_refused(adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="must be the folder that holds adapter_config"):
         AdapterFiles.read(tmp_path)
-    whole = (adapter / WEIGHTS).read_bytes()
     (adapter / WEIGHTS).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9000\n")
     with pytest.raises(UserError, match="Fix: run `git lfs pull` in "):
         AdapterFiles.read(adapter)
-    (adapter / WEIGHTS).write_bytes(whole)
     (adapter / WEIGHTS).rename(adapter / "adapter_model.bin")
     with pytest.raises(UserError, match="must be stored as safetensors"):
         AdapterFiles.read(adapter)

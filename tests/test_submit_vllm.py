@@ -82,13 +82,7 @@ CHOICES: list[tuple[str, dict[str, object], VllmSettings, str, str]] = [
     ("NvidiaTeslaP100", {}, VllmSettings(), "", "no GPU that is known here"),
     ("NvidiaH100", {"architectures": ["NoSuchForCausalLM"]}, VllmSettings(), "", "NoSuchForCausalLM"),
     ("NvidiaH100", {"architectures": None}, VllmSettings(), "", "must know the kind of model, got none"),
-    (
-        "NvidiaH100",
-        {"quantization_config": {"quant_method": "hqq"}},
-        VllmSettings(),
-        "",
-        "whose storage is checked here",
-    ),
+    ("NvidiaH100", {"quantization_config": {"quant_method": "hqq"}}, VllmSettings(), "", "storage is checked here"),
     (
         "NvidiaH100",
         {"quantization_config": W3A16},

@@ -13,8 +13,8 @@ says afterwards what it took. A suite is a fixed set of problems to measure on, 
 from mathlete.corpus.problem_files import Questions
 from mathlete.corpus.settings import Corpus
 from mathlete.corpus.stream import Mix, SourceSpec, open_source
-from mathlete.corpus.suites import SUITE_NAMES, Suite, find_conventions, load_suite
-from mathlete.corpus.tables import format_of, read_rows, read_statements
+from mathlete.corpus.suites import SUITE_NAMES, Suite, load_suite
+from mathlete.corpus.tables import read_rows, read_statements
 
 __all__ = [
     "SUITE_NAMES",
@@ -23,8 +23,6 @@ __all__ = [
     "Questions",
     "SourceSpec",
     "Suite",
-    "find_conventions",
-    "format_of",
     "load_suite",
     "open_source",
     "read_rows",

@@ -48,6 +48,22 @@ class Suite:
     origin: str = ""
     """Where a hub suite's problems came from, and their licence; "" for a file or the shipped suite."""
 
+    @staticmethod
+    def find_conventions(task: str) -> tuple[str, str]:
+        """Return the suite of the hub that a tool's task asks, and its answers' conventions; "" for each without one.
+
+        >>> [Suite.find_conventions(task) for task in ("lighteval|math_500|0", "mgsm")]
+        [('math500', 'percent=points'), ('', '')]
+        """
+        words = re.findall(r"[a-z0-9]+", task.lower())
+        # What tools add to a set's name says how it is asked.
+        runs = {"".join(words[first:last]) for first in range(len(words)) for last in range(first + 1, len(words) + 1)}
+        for name, parts in _HUB_SUITES.items():
+            if name.replace("_", "") in runs:
+                conventions = {find_source(part).golds.answers for part in parts}
+                return name, conventions.pop() if len(conventions) == 1 else ""
+        return "", ""
+
 
 def load_suite(name: str, *, mirror: Path | None = None, limit: int | None = None) -> Suite:
     """Load the suite of that name, the problems of `source:NAME` or of a file; a limit does not shorten it.
@@ -85,22 +101,6 @@ def load_suite(name: str, *, mirror: Path | None = None, limit: int | None = Non
     return Suite(
         name=Path(name).stem.replace(":", "-"), sha256=hash_problems(problems), problems=problems, origin=origin
     )
-
-
-def find_conventions(task: str) -> tuple[str, str]:
-    """Return the suite of the hub that a tool's task asks, and the conventions of its answers; "" for each without one.
-
-    >>> find_conventions("lighteval|math_500|0"), find_conventions("gsm8k_cot")[1], find_conventions("mgsm")
-    (('math500', 'percent=points'), 'percent=points', ('', ''))
-    """
-    words = re.findall(r"[a-z0-9]+", task.lower())
-    # What tools add to a set's name says how it is asked.
-    runs = {"".join(words[first:last]) for first in range(len(words)) for last in range(first + 1, len(words) + 1)}
-    for name, parts in _HUB_SUITES.items():
-        if name.replace("_", "") in runs:
-            conventions = {find_source(part).golds.answers for part in parts}
-            return name, conventions.pop() if len(conventions) == 1 else ""
-    return "", ""
 
 
 def _load_hub_suite(parts: Sequence[str], mirror: Path | None, limit: int | None) -> tuple[list[Problem], list[str]]:

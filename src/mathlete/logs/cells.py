@@ -104,6 +104,7 @@ class ListTexts:
                 known.broken += _BROKEN.match(cell.strip()) is not None
                 known.first = known.first or f"{cell.strip()!r:.60} in {where}"
                 continue
+            # Numbers alone in brackets may be an interval, or a point.
             certain = any(one is None or isinstance(one, str) for one in members)
             known.lists += 1
             known.certain = known.certain or certain
@@ -111,6 +112,7 @@ class ListTexts:
             known.first = known.first or f"{cell.strip()!r:.60} in {where}"
             if name in self.numbers or name in self.texts:
                 (sure if certain or name in self.numbers else unsure)[name] = len(members)
+        # Beside lists of the same row that are sure, one of their length is a list too.
         for name, length in unsure.items():
             self._known[name].matched += {*sure.values()} == {length}
 

@@ -55,7 +55,7 @@ COLUMNS: dict[str, Callable[[object], object]] = {
     "index": as_count,
 }
 """{what a sample has and `--columns` may name: how its cell is read}."""
-OF_RUN: dict[str, Callable[[object], Any]] = {
+OF_RUN: dict[str, Callable[[object], str | float | None]] = {
     "model": as_text,
     **{name: partial(_as_setting, name) for name in LIMITS},
 }
@@ -165,8 +165,8 @@ class NamedColumns:
         if not of_run:
             return facts
         told = {name: OF_RUN[name](find_cell(row, column)) for name, column in of_run.items()}
-        settings = {name: value for name, value in told.items() if name in LIMITS and value is not None}
-        return replace(facts, model=told.get("model", facts.model), sampling={**facts.sampling, **settings})
+        settings = {name: value for name, value in told.items() if isinstance(value, float)}
+        return replace(facts, model=as_text(told.get("model", facts.model)), sampling={**facts.sampling, **settings})
 
     def _complete(self, entries: Sequence[Entry], row: LogRow, *, own: bool) -> tuple[list[Entry], bool]:
         """Return the entries, and whether their numbers are those of a named column."""

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mathlete.answers import read_answer
-from mathlete.corpus import Suite, find_conventions
+from mathlete.corpus import Suite
 from mathlete.errors import UserError
 from mathlete.logs.entries import NO_STATEMENT, Entry, Log, name_problem
 from mathlete.logs.matching import describe_golds, is_hidden, make_finder
@@ -133,7 +133,7 @@ def _place(logs: Sequence[Log], suite: Suite | None) -> tuple[list[Placed], dict
     """Give every entry its problem; returns the entries and the problems that have any, by id."""
     find = make_finder(suite) if suite else None
     asked = [log.problems for log in logs]
-    conventions = [find_conventions(log.facts.task or "")[1] for log in logs]
+    conventions = [Suite.find_conventions(log.facts.task or "")[1] for log in logs]
     placed: list[Placed] = []
     # A clock may have left a problem of a finished run without a sample: it counts there as it does here.
     of_runs = [of for log, of in zip(logs, asked, strict=True) if log.run_facts and not suite]
@@ -248,7 +248,7 @@ def _describe_failed(logs: Sequence[Log]) -> list[str]:
 
 def _describe_conventions(logs: Sequence[Log]) -> list[str]:
     """Return a sentence on each suite whose conventions hold for logs of its problems."""
-    told = {task: find_conventions(task) for log in logs if not log.run and (task := log.facts.task)}
+    told = {task: Suite.find_conventions(task) for log in logs if not log.run and (task := log.facts.task)}
     return [
         f"answers of {task} are judged by the conventions of {name}, {answers} (docs/answers.md)"
         for task, (name, answers) in told.items()

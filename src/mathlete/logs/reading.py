@@ -1,11 +1,12 @@
 """Reading one log: its content shows its layout, and columns may be named for what the layout does not say."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from mathlete.corpus import format_of, read_rows
+from mathlete.corpus import read_rows
 from mathlete.errors import UserError
 from mathlete.logs.columns import NamedColumns
 from mathlete.logs.entries import (
@@ -35,6 +36,9 @@ from mathlete.logs.inspect import inspect_facts, is_inspect_json, read_inspect, 
 from mathlete.logs.nemo import is_nemo, nemo_facts, read_nemo
 from mathlete.logs.responses import is_response, read_response, response_facts
 from mathlete.text import parse_json
+
+_TEXTS = re.compile(r"\.[ct]sv(\.(gz|bz2|zst))?$", re.IGNORECASE)
+"""How the names of tables end whose cells are all texts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,7 @@ def read_log(path: Path, columns: Mapping[str, str]) -> Log:
         # Of an Inspect log the header speaks for all samples.
         inspect = Layout(words="", recognise=bool, facts=lambda row: facts, read=read_inspect)
         return _collect("inspect", inspect, rows, NamedColumns(path, columns))
-    named = NamedColumns(path, columns, only_texts=format_of(path.name) in (".csv", ".tsv"))
+    named = NamedColumns(path, columns, only_texts=bool(_TEXTS.search(path.name)))
     name, first = _find_layout(path, named)
     if name == "columns" and not columns.keys() & {"text", "answer"}:
         known = "; ".join([*(layout.words for layout in LAYOUTS.values()), "logs of Inspect"])

@@ -14,7 +14,7 @@ from mathlete.submission.embedded_fit import is_crowded
 from mathlete.submission.vllm_extra import find_wrong_extra
 from mathlete.submission.vllm_fit import find_wrong_setting
 from mathlete.submission.vllm_memory import find_crowding, find_wrong_offload
-from mathlete.submission.vllm_schemes import Room
+from mathlete.submission.vllm_schemes import WeightRoom
 from mathlete.submission.weights import formats_of, list_storage, name_storage, tell_other_weights
 
 EngineWord = Literal["auto", "vllm", "embedded"]
@@ -100,7 +100,7 @@ def find_refusal(*, model: Path, machine: str, config: KernelConfig, weights: in
     served = [one for one in formats if getattr(one, "engine", "vllm") == "vllm"]
     if not any(one.fits(gpu.capability) for one in served):
         return UserError("vLLM must have a kernel for the weights", value=f"{stored} on {gpu.capability:g}", cure=cure)
-    room = Room(
+    room = WeightRoom(
         shared=partial(_is_shared, model=model, machine=machine, config=config, weights=weights), embedded=has_room
     )
     return find_wrong_setting(config, gpu=gpu, gpus=count_gpus(machine), model=settings, room=room)

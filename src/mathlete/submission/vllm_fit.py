@@ -13,7 +13,7 @@ from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
 from mathlete.submission.vllm_attention import find_wrong_attention
 from mathlete.submission.vllm_extra import find_wrong_extra
-from mathlete.submission.vllm_schemes import Room, find_wrong_scheme
+from mathlete.submission.vllm_schemes import WeightRoom, find_wrong_scheme
 
 QUESTION_TOKENS = 2048
 """Tokens beside a whole completion in which any competition's question fits, with its template."""
@@ -33,7 +33,7 @@ def find_wrong_setting(
     gpu: Device,
     gpus: int,
     model: Mapping[str, object],
-    room: Room | None = None,
+    room: WeightRoom | None = None,
 ) -> UserError | None:
     """Return what is wrong with vLLM's settings for a machine and a model; None where nothing is.
 

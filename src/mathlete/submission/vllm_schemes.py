@@ -92,7 +92,7 @@ class _Numbers:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class WeightRoom:
     """What of a machine has room for a model's weights."""
 
     shared: Callable[[int, int], bool] = lambda count, stages: True
@@ -108,7 +108,7 @@ def find_wrong_scheme(
     model: _Config,
     replicas: int = 1,
     whole_experts: bool = False,
-    room: Room | None = None,
+    room: WeightRoom | None = None,
 ) -> Iterator[UserError]:
     """Yield why vLLM could not load weights as they are stored, on GPUs of a kind.
 
@@ -120,7 +120,7 @@ def find_wrong_scheme(
         whole_experts: whether each GPU has whole experts.
         room: what has room for the weights, without which nothing is a cure; None: everything has.
     """
-    stored, room = Shape.read_quantization(model) or {}, room or Room()
+    stored, room = Shape.read_quantization(model) or {}, room or WeightRoom()
     if (check := _CHECKS.get(str(stored.get("quant_method")))) is None:
         return
 
