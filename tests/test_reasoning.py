@@ -5,12 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mathlete.answers import extract, read_answer
 from mathlete.corpus.layouts import read_traced
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
-from mathlete.reasoning import _HINTS, MARKS, find_marks, find_unfinished, has_marks, remove_marks, split
+from mathlete.reasoning import (
+    _HINTS,
+    MARKS,
+    ends_in_opening,
+    find_marks,
+    find_unfinished,
+    has_marks,
+    remove_marks,
+    split,
+)
 from mathlete.sampling import CompletionReader, Sample, SampleBuilder, find_ending
 from mathlete.sampling.served.reply import Reply
 from mathlete.traces import read_completion
@@ -104,7 +115,48 @@ def test_a_model_that_names_no_marks_has_those_of_r1() -> None:
     both = {*MARKS["think"].tokens, *MARKS["harmony"].tokens}
     assert find_marks(template="", vocabulary=both) == MARKS["think"]
     assert find_marks(template="say <reasoning>…</reasoning>", vocabulary=()) == MARKS["reasoning"]
-    assert find_marks(template="say <reasoning>", vocabulary=()) == MARKS["think"]
+    assert find_marks(template="say <reasoning>", vocabulary=()) == MARKS["reasoning"]
+
+
+TEMPLATES = {
+    "prefills": "({{ messages[0].content }}){% if add_generation_prompt %}BEFORE{% endif %}",
+    "closes": "({{ messages[0].content }}){% if add_generation_prompt %}BEFOREENDING{% endif %}",
+    "keeps answers only": "({{ messages[0].content.split('CLOSING')[-1] }})",
+    "asks for both": "Write OPENING…CLOSING.({{ messages[0].content.split('OTHER')[-1] }})",
+}
+"""How a template names the marks of a model."""
+
+
+@given(
+    name=st.sampled_from([*MARKS]),
+    others=st.sets(st.sampled_from([*MARKS]), min_size=1, max_size=3),
+    way=st.sampled_from([*TEMPLATES]),
+)
+def test_what_a_template_writes_beats_what_its_vocabulary_has(name: str, others: set[str], way: str) -> None:
+    """A tuned model has the tokens of the model that it was made of, with which that one reasoned."""
+    marks, other = MARKS[name], MARKS[min(others)]
+    words = {"BEFORE": marks.before, "ENDING": marks.ending, "OPENING": marks.opening, "CLOSING": marks.closing}
+    template = TEMPLATES[way].replace("OTHER", other.closing)
+    for word, mark in words.items():
+        template = template.replace(word, mark.replace("\n", "{{ '\\n' }}"))
+    tokenizer: Any = byte_tokenizer(thoughts=[*dict.fromkeys(token for one in others for token in MARKS[one].tokens)])
+    tokenizer.chat_template = template
+    prompts = PromptFormat(tokenizer=tokenizer, instruction="")
+    assert prompts.reasoning == marks
+    assert prompts.prefilled is (way == "prefills")
+    assert prompts.prefilled is ends_in_opening(prompts.render("1"))
+    assert prompts.answers_at_once is (way == "closes")
+    # What any of them reasons between is text in a statement, and what a model has said is what it wrote.
+    text = f"{other.opening}1{other.closing}"
+    inside = {tokenizer.convert_tokens_to_ids(token) for token in other.tokens}
+    bare, asked = ([index for index in prompts.prompt_ids(one) if index in inside] for one in ("1", text))
+    assert asked == bare
+    if way in ("prefills", "asks for both"):
+        (sample,) = drawn(prompts, written(name).removeprefix(marks.before) + " and so on")
+        assert sample.finish == "boxed"
+        thought = f"{marks.before}Suppose \\boxed{{35}}. No wait,"
+        assert read_answer(thought.removeprefix(marks.before if prompts.prefilled else ""), cut=True,
+                           thinking=prompts.prefilled) is None  # fmt: skip
 
 
 def test_channels_whose_marks_a_server_left_out_are_read() -> None:

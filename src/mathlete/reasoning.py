@@ -96,6 +96,8 @@ MARKS: dict[str, ReasoningMarks] = {
 }
 """What a model writes around its reasoning, by a name for it; the first one that fits a model is its own."""
 THINK = MARKS["think"]
+TOKENS = frozenset(token for marks in MARKS.values() for token in marks.tokens)
+"""What any pair is made of, as a vocabulary may hold it."""
 _HINTS = ("think", "THINK", "thought>", "thought|", "reasoning>", "inner_", "channel|", "|channel", "assistantfinal")
 """One of these is in every mark. Most texts have none of them, and are not looked through for each."""
 _OPENINGS = tuple(marks.opening for marks in MARKS.values())
@@ -104,32 +106,38 @@ _ANY = re.compile("|".join(map(re.escape, sorted({*_OPENINGS, *_CLOSINGS}, key=l
 _BARE = re.compile(r"analysis(?=[A-Z\\$])")
 """How a completion in channels begins whose marks a server left out: `analysisWe need`, as vLLM's own text has it."""
 _BARE_CLOSING = "assistantfinal"
-_PARTS = re.compile(
-    "|".join(
-        map(
-            re.escape, sorted({part for marks in MARKS.values() for part in marks.tokens} | {*_OPENINGS}, key=len)[::-1]
-        )
-    )
-)
+_PARTS = re.compile("|".join(map(re.escape, sorted({*TOKENS, *_OPENINGS}, key=len)[::-1])))
 
 
-def find_marks(*, template: str, vocabulary: Collection[str]) -> ReasoningMarks:
-    """Return a model's own marks: the first pair that its template writes, or its vocabulary has tokens for.
+def find_marks(*, prompt: str = "", template: str, vocabulary: Collection[str]) -> ReasoningMarks:
+    r"""Return a model's own marks: those that its template writes, else those that its vocabulary has tokens for.
 
-    `<think>` is the pair of a model that names none: it is what this project teaches.
+    A tuned model keeps the tokens of the one that it was made of, whatever its own template writes. So what a prompt
+    ends in says most, then both marks in the template, then one of them. `<think>` is the pair of a model that names
+    none: it is what this project teaches.
+
+    >>> think = ("<think>", "</think>")
+    >>> find_marks(prompt="1 + 1?<thought>\n", template="", vocabulary=think).closing
+    '</thought>'
+    >>> find_marks(template="{{ text.split('</reasoning>') }}", vocabulary=think).opening
+    '<reasoning>'
+    >>> find_marks(template="", vocabulary=MARKS["magistral"].tokens).opening
+    '[THINK]'
     """
-    for marks in MARKS.values():
-        written = marks.opening in template and marks.closing in template
-        if written or all(token in vocabulary for token in marks.tokens):
-            return marks
-    return THINK
+    ending = prompt.rstrip()
+
+    def rank(marks: ReasoningMarks) -> tuple[bool, int, bool]:
+        written = (marks.opening in template) + (marks.closing in template)
+        return ending.endswith((marks.opening, marks.closing)), written, _is_in(vocabulary, marks)
+
+    # Of pairs that rank alike, `max` returns the first: THINK, where nothing names any.
+    return max(MARKS.values(), key=rank)
 
 
 def is_reasoning_model(*, template: str, vocabulary: Collection[str]) -> bool:
     """Return whether a model's template or vocabulary has any pair of marks."""
     return any(
-        marks.opening in template or marks.closing in template or all(token in vocabulary for token in marks.tokens)
-        for marks in MARKS.values()
+        marks.opening in template or marks.closing in template or _is_in(vocabulary, marks) for marks in MARKS.values()
     )
 
 
@@ -244,6 +252,10 @@ def remove_marks(text: str) -> str:
     while (shorter := _PARTS.sub("", text)) != text:
         text = shorter
     return text
+
+
+def _is_in(vocabulary: Collection[str], marks: ReasoningMarks) -> bool:
+    return all(token in vocabulary for token in marks.tokens)
 
 
 def _closes_bare(text: str) -> bool:

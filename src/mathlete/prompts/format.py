@@ -12,7 +12,7 @@ from mathlete.errors import UserError
 from mathlete.marks import Marks
 from mathlete.problems import Problem
 from mathlete.prompts.settings import INSTRUCTION, PROMPT_FILE, SavedPrompt
-from mathlete.reasoning import THINK, Opening, ReasoningMarks, close_text, find_marks, is_reasoning_model
+from mathlete.reasoning import THINK, TOKENS, Opening, ReasoningMarks, close_text, find_marks, is_reasoning_model
 from mathlete.runs import sha256_json, write_json
 from mathlete.text import clean
 
@@ -117,9 +117,9 @@ class PromptFormat:
     def said_ids(self, said: str) -> list[int]:
         """Return the ids of what a partial completion has said, with what programs printed.
 
-        Of all marks only those of its reasoning can be the model's in there; others are text.
+        Of all marks only those around a reasoning can be the model's in there; those of a chat are text.
         """
-        others = {text: index for text, index in self.marks.tokens.items() if text not in self.reasoning.tokens}
+        others = {text: index for text, index in self.marks.tokens.items() if index in self.chat_tokens}
         return Marks(others, encode=self.ids).text_ids(said)
 
     def closing(self, said: str) -> str:
@@ -178,14 +178,28 @@ class PromptFormat:
     @cached_property
     def reasoning(self) -> ReasoningMarks:
         """The marks between which the model reasons."""
-        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
-        return find_marks(template=str(self.tokenizer.chat_template), vocabulary=added)
+        template, added = str(self.tokenizer.chat_template), self._added_tokens
+        return find_marks(prompt=self._plain_prompt, template=template, vocabulary=added)
 
     @cached_property
     def can_reason(self) -> bool:
         """Whether template or vocabulary has marks for reasoning; a model without any may still be taught them."""
-        added = {str(token) for token in self.tokenizer.added_tokens_decoder.values()}
-        return is_reasoning_model(template=str(self.tokenizer.chat_template), vocabulary=added)
+        return is_reasoning_model(template=str(self.tokenizer.chat_template), vocabulary=self._added_tokens)
+
+    @cached_property
+    def _added_tokens(self) -> dict[str, int]:
+        """The tokens that were added to the vocabulary, and their ids."""
+        return {str(token): index for index, token in self.tokenizer.added_tokens_decoder.items()}
+
+    @property
+    def _plain_prompt(self) -> str:
+        """A prompt as text, "" where the template renders none: its ids can't be told before the marks are."""
+        from jinja2 import TemplateError
+
+        try:
+            return self.render("1") if self.tokenizer.chat_template else ""
+        except TemplateError:
+            return ""
 
     @cached_property
     def marks_are_special(self) -> bool:
@@ -235,20 +249,19 @@ class PromptFormat:
 
         Other added tokens are text, such as `<think>`, or Gemma's line breaks, runs of spaces and HTML tags.
         """
-        template = str(self.tokenizer.chat_template)
-        added = {index: str(token) for index, token in self.tokenizer.added_tokens_decoder.items()}
+        template, added = str(self.tokenizer.chat_template), self._added_tokens
         special = {index for index, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        named = {index for index, text in added.items() if _MARK.fullmatch(text) or (text.strip() and text in template)}
-        text = {index for index, text in added.items() if text in self.reasoning.tokens}
+        named = {index for text, index in added.items() if _MARK.fullmatch(text) or (text.strip() and text in template)}
+        text = {index for text, index in added.items() if text in self.reasoning.tokens}
         return frozenset({*special, *named, *self.tokenizer.all_special_ids} - text)
 
     @cached_property
     def marks(self) -> Marks:
         """What is text in a statement: the tokens that shape a chat, and those that open and end the reasoning."""
-        added = {str(token): index for index, token in self.tokenizer.added_tokens_decoder.items()}
-        shaping = {text: index for text, index in added.items() if index in self.chat_tokens}
-        own = {text: added[text] for text in self.reasoning.tokens if text in added}
-        return Marks(shaping | own, encode=self.ids)
+        shaping = {text: index for text, index in self._added_tokens.items() if index in self.chat_tokens}
+        # Those of other pairs too: a tuned model still knows what the one that it was made of reasoned between.
+        thoughts = {token: index for token, index in self._added_tokens.items() if token in TOKENS}
+        return Marks(shaping | thoughts, encode=self.ids)
 
     @cached_property
     def turn_end(self) -> int | None:
