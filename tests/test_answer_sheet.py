@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,16 +14,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eval.settings import SolveSettings
 from mathlete.answer_sheet import SheetLine, SheetLog, write_sheet
 from mathlete.competitions import Competition, ScorerRules, competition
 from mathlete.corpus import Questions
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.organiser import choose_answer, fallback_of
+from mathlete.replay import Wall
 from mathlete.sampling import Sample
 from mathlete.solve import Policy, Solution
 from submit.answer_settings import AnswerSettings, share_wall
-from submit.building import Solving
+from submit.building import Solving, require_clock
 from tests.conftest import CHARACTERS, dear
 
 IDS = ["424e18", " 7 ", "007", "1.0", 'a,"b"', "x;y"]
@@ -224,3 +227,30 @@ def test_a_budget_keeps_back_what_it_says_alone_and_stays_within_the_rules() -> 
     for words in ("18001", "none"):
         with pytest.raises(UserError, match="--budget must keep within the competition's 18000 s"):
             shared(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "rule", "cure"),
+    [
+        ("18000:0:0", "the time budget's ceiling must be above 0, got 0.0", "five hours are 18000"),
+        ("5:0:0", "the time budget's ceiling must be above 0, got 0.0", "five hours are 18000"),
+        ("5:00:00", "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]]", "--budget 18000 for 5:00:00"),
+        ("4:05:30", "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]]", "--budget 14730 for 4:05:30"),
+        ("5:00", "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]]", "--budget 18000 for five hours"),
+    ],
+)
+def test_a_clock_is_the_same_word_for_all_commands(words: str, rule: str, cure: str, workdir: Path) -> None:
+    readers: list[Callable[[], object]] = [
+        lambda: SolveSettings(budget=words).to_budget(questions=6),
+        lambda: AnswerSettings(file=Path("q.csv"), solving=Solving(budget=words)).to_budget(questions=6),
+        lambda: Wall.parse(words, questions=50, rules=competition("aimo-3")),
+        lambda: KernelConfig().with_budget(words),
+        lambda: require_clock(Solving(budget=words, policy_file=Path("p.json")), competition("aimo-3")),
+    ]
+    chosen = {"policy": "all/majority", "n": 2, "max_tokens": 77, "budget": words, "recordings": [], "questions": 50}
+    Path("p.json").write_text(json.dumps(chosen | {"score": 1, "lo": 1, "hi": 1}))
+    for read in readers:
+        with pytest.raises(UserError) as caught:
+            read()
+        assert rule in str(caught.value)
+        assert cure in caught.value.cure

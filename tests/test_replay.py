@@ -205,7 +205,8 @@ def test_a_problem_that_no_submission_has_is_not_taken_for_lost() -> None:
 
 
 SENSELESS = ("", "x", "18000:1", "18000:a:b", "-3", "0", "100:9:3", "100:50:60", "9:1:2:3:4", "9:free:2", "inf", "free",
-             "1000:1:9:1000", "nan", "9000:1:inf", "9000:nan:9", "9000:1:9:nan", "9000:1:9:inf")  # fmt: skip
+             "1000:1:9:1000", "nan", "9000:1:inf", "9000:nan:9", "9000:1:9:nan", "9000:1:9:inf", "18000:0:0",
+             "5:0:0:0", "5:00:00", "5:00:30", "5:00", "5:00:00:free")  # fmt: skip
 
 
 @pytest.mark.parametrize("words", SENSELESS)
@@ -295,6 +296,28 @@ def test_runs_of_other_seeds_are_pooled(run_folder: Path, evaluate: CommandLine)
     words = ("--stop", "none", "--simulations", 50, "--json")
     assert evaluate("replay", "a", "b", *words).result["recorded_per_problem"] == 32
     assert "runs are pooled only with different samples" in evaluate("replay", "a", "a", *words).refusal
+
+
+def test_a_problem_of_which_a_clock_cut_every_sample_is_refused_with_a_cure_that_works(run_folder: Path) -> None:
+    samples = Path("a/samples.jsonl")
+    lines = [json.loads(line) for line in samples.read_text().splitlines()]
+    late = lines[0]["problem_id"]
+    forced = {"text": "\\boxed{7}", "answer": "7", "tokens": 3, "finish": "boxed", "seconds": 0.1}
+    cut = {"finish": "clock", "answer": None, "harvest": forced}
+    rows = [{**row, **cut} if row["problem_id"] == late else row for row in lines]
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for finished, rule, cure in (
+        (False, "must have recorded samples", "finish the run first"),
+        (True, "must have a sample that no clock cut", "without --budget, with another --run"),
+    ):
+        if finished:
+            (run_folder / "manifest.json").write_text("{}")
+        with pytest.raises(UserError, match=f"{rule}, got none of {late} in") as caught:
+            Pool.read([run_folder])
+        assert cure in caught.value.cure
+    # Another run of the model may have drawn it.
+    more = write_run(Path("more"), seed=1)
+    assert len(Pool.read([run_folder, more]).problems) == 12
 
 
 def test_samples_recorded_without_answers_are_read(run_folder: Path, evaluate: CommandLine) -> None:

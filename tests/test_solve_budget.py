@@ -18,7 +18,7 @@ SAMPLE = Sample(problem_id="p", index=0, seed=0, text="", tokens=1, finish="stop
     questions=st.integers(1, 60),
     floor=st.floats(0, 300),
     spare=st.floats(0, 5000),
-    above=st.floats(0, 900),
+    above=st.floats(0, 900, exclude_min=True),
     data=st.data(),
 )
 def test_the_sum_never_exceeds_the_wall_and_no_question_is_starved(
@@ -56,6 +56,7 @@ def test_an_overshoot_is_shared_by_those_who_come_after() -> None:
         (BudgetSettings(wall_s=100, floor_s=3, ceiling_s=9, questions=0), "questions must be at least 1"),
         (BudgetSettings(wall_s=100, floor_s=3, ceiling_s=9, questions=50), "must fit into the wall"),
         (BudgetSettings(wall_s=100, floor_s=9, ceiling_s=3, questions=5), "floor must be"),
+        (BudgetSettings(wall_s=100, floor_s=0, ceiling_s=0, questions=5), "ceiling must be above 0"),
         (BudgetSettings(wall_s=100, reserve_s=100, floor_s=1, ceiling_s=3, questions=5), "reserve must be"),
     ],
 )

@@ -159,7 +159,10 @@ class Choice:
             value = f"one by those of {self.competition}, not {rules.name}"
             cure = f"name --competition as in the replay, of {self.competition}"
             return UserError(rule, value=value, cure=cure)
-        wall = Wall.parse(self.budget, questions=self.questions)
+        try:
+            wall = Wall.parse(self.budget, questions=self.questions)
+        except UserError as error:
+            return error
         return wall.refuse(questions=self.questions, rules=rules) if wall else None
 
     def sample(self, usual: SamplingConfig) -> SamplingConfig:

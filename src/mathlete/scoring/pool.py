@@ -19,7 +19,7 @@ from mathlete.runs import verify_if_made
 from mathlete.sampling import Sample, read_samples
 from mathlete.scoring.grading import finish_times, judge
 from mathlete.scoring.known import find_grades, read_known
-from mathlete.scoring.pooling import check_distinct, check_one_model, find_cap, read_missing, read_whole
+from mathlete.scoring.pooling import check_distinct, check_one_model, check_sampled, find_cap, read_missing, read_whole
 from mathlete.scoring.results import ProblemResult
 from mathlete.shipped import name_recording
 
@@ -89,6 +89,12 @@ class Pool:
                 if sample.finish != "clock":
                     samples.setdefault(sample.problem_id, []).append(sample)
         check_distinct(every)
+        check_sampled(
+            {
+                folder: [one.id for one in its if one.id not in samples]
+                for folder, (its, _) in zip(folders, runs, strict=True)
+            }
+        )
         missing = {name for folder in folders for name in read_missing(folder)}
         # Of answers in several runs nobody knows whether one run's equal another's.
         known = read_known(folders[0], verify_recording(folders[0])) if len(folders) == 1 else {}
@@ -120,9 +126,7 @@ class Pool:
         """
         if unsampled := [problem.id for problem in problems if not samples.get(problem.id)]:
             raise UserError(
-                "every problem must have recorded samples",
-                value=f"none of {', '.join(unsampled[:5])}",
-                cure="finish the run first: the same `python -m eval` command continues it",
+                "every problem must have samples", value=f"none of {unsampled[0]}", cure="leave it out, or draw some"
             )
         recorded = [_read_pooled(problem, samples[problem.id], known.get(problem.id)) for problem in problems]
         lacking = {*missing}

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.runs import read_json
+from mathlete.runs import MANIFEST, read_json
 from mathlete.sampling import Sample
 from mathlete.scoring.facts import RunSettings, is_whole
 
@@ -67,6 +67,29 @@ def check_one_model(folders: Sequence[Path], runs: Sequence[Sequence[Sample]]) -
                 value=" and ".join(sorted(values)),
                 cure="replay them one by one, or put them side by side with `python -m eval compare`",
             )
+
+
+def check_sampled(unsampled: Mapping[Path, Sequence[str]]) -> None:
+    """Check that no problem lacks samples; given are those that do, by the folders that they stand in.
+
+    Raises:
+        UserError: one does: its run goes on, or is finished and a clock cut all that was drawn of it.
+    """
+    lacking = {folder: names for folder, names in unsampled.items() if names}
+    if not lacking:
+        return
+    going = [folder for folder in lacking if not (folder / MANIFEST).is_file()]
+    folder = [*going, *lacking][0]
+    value = f"none of {', '.join(lacking[folder][:5])} in {folder}"
+    if going:
+        cure = "finish the run first: the same `python -m eval` command continues it"
+        raise UserError("every problem must have recorded samples", value=value, cure=cure)
+    # Nobody knows how long such a sample would have become, so it is none; nor would it then have been forced.
+    raise UserError(
+        "every problem must have a sample that no clock cut",
+        value=f"{value}, which is finished",
+        cure="record without a clock: the same `python -m eval` command without --budget, with another --run",
+    )
 
 
 def check_distinct(runs: Sequence[Sequence[Sample]]) -> None:

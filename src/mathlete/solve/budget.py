@@ -10,6 +10,7 @@ overshoots, what is left is shared evenly, so that the late ones are not starved
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Seconds = TypeVar("Seconds", float, "Array")
 
+_FORM = "SECONDS[:FLOOR:CEILING[:RESERVE]]"
+_CLOCK_FACE = re.compile(r"(\d+):([0-5]\d):([0-5]\d)")
 _PERCENTILE = 0.95
 """Plan for the 95th percentile of the questions still to come."""
 
@@ -50,9 +53,10 @@ class BudgetSettings:
         require(
             ("questions", most, most >= 1, "at least 1"),
             ("reserve", self.reserve_s, 0 <= self.reserve_s < self.wall_s, "0 or more and below the wall"),
+            ("ceiling", self.ceiling_s, self.ceiling_s > 0, "above 0"),
             ("floor", self.floor_s, 0 <= self.floor_s <= self.ceiling_s, "0 or more and at most the ceiling"),
             prefix="the time budget's ",
-            cure="change it or the wall",
+            cure=f"write --budget {_FORM}, each in seconds: five hours are 18000",
         )
         if self.floor_s * most > (self.wall_s - self.reserve_s) * (1 + 1e-9):
             raise UserError(
@@ -102,6 +106,7 @@ class BudgetSettings:
     def parse(cls, words: str, *, questions: int, reserve_s: float = 0.0) -> "BudgetSettings | None":
         """Return the clock of a `--budget` word: none, or SECONDS[:FLOOR:CEILING[:RESERVE]].
 
+        Zeros before a number are those of hours, minutes and seconds: five hours are 18000, not 5:00:00.
         SECONDS alone are shared evenly, with a floor that fits; without RESERVE it is `reserve_s`.
 
         >>> BudgetSettings.parse("18000", questions=50).words
@@ -118,14 +123,10 @@ class BudgetSettings:
             numbers = [float(number) for number in words.split(":")]
         except ValueError:
             numbers = []
-        if len(numbers) not in (1, 3, 4) or not all(map(math.isfinite, numbers)) or numbers[0] <= 0:
-            raise UserError(
-                "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]], finite, with SECONDS above 0",
-                value=repr(words),
-                cure="leave :free out, which only the replay has: it shares nothing"
-                if words.endswith(":free")
-                else "write --budget 18000 for five hours",
-            )
+        padded = re.search(r":0\d", words) is not None
+        if padded or len(numbers) not in (1, 3, 4) or not all(map(math.isfinite, numbers)) or numbers[0] <= 0:
+            rule = f"a budget must be none or {_FORM}, finite, with SECONDS above 0"
+            raise UserError(rule, value=repr(words), cure=_explain_form(words))
         wall_s, *shares = numbers
         settings = cls.share_evenly(wall_s=wall_s, questions=questions)
         if shares:
@@ -159,6 +160,20 @@ class BudgetSettings:
         spare = np.maximum(left_s - self.floor_s * to_come, left_s / (to_come + 1))
         seconds: Any = np.clip(spare, 0.0, self.ceiling_s)
         return seconds if isinstance(left_s, np.ndarray) else seconds.item()  # type: ignore[no-any-return]
+
+
+def _explain_form(words: str) -> str:
+    """Return how to write what was meant by a word that is no budget.
+
+    >>> _explain_form("4:30:00")
+    'write seconds: --budget 16200 for 4:30:00'
+    """
+    if words.endswith(":free"):
+        return "leave :free out, which only the replay has: it shares nothing"
+    if face := _CLOCK_FACE.fullmatch(words):
+        hours, minutes, seconds = map(int, face.groups())
+        return f"write seconds: --budget {hours * 3600 + minutes * 60 + seconds} for {words}"
+    return "write seconds: --budget 18000 for five hours"
 
 
 class Budget:
