@@ -64,7 +64,7 @@ def test_a_cap_that_was_tried_is_the_notebooks(evaluate: CommandLine, workdir: P
 
 
 def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, workdir: Path) -> None:
-    drawn = SamplingConfig(temperature=0.9, min_p=0.02, top_k=50, stop=("Q:", "a b"), max_tokens=77, enough=2)
+    drawn = SamplingConfig(temperature=0.9, min_p=0.02, top_k=50, stop=("-- Q:", "a b"), max_tokens=77, enough=2)
     for folder, sampling in (("one", drawn), ("other", SamplingConfig())):
         shutil.copytree(data_folder() / "recordings" / "pocket", folder)
         (workdir / folder / "manifest.json").unlink()
@@ -75,7 +75,7 @@ def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, wo
     assert (differ.list_unsaid(forced=False), differ.tools, differ.prompt) == (["sampling", "cap"], {}, {})
     assert DrawnAs.read([Path("nowhere")]) == DrawnAs()
     words = ("replay", "one", "--simulations", 100, "--n", 1, "--stop", "none", "--write-policy", "policy.json")
-    assert "--sampling.min-p 0.02 --sampling.top-k 50 --sampling.stop Q: 'a b'" in " ".join(
+    assert "--sampling.min-p 0.02 --sampling.top-k 50 --sampling.stop='-- Q:' 'a b'" in " ".join(
         evaluate(*words).stdout.split()
     )
     built = build_defaults(read_leading_flags(["--policy-file=policy.json"], LEADING_FLAGS))

@@ -110,10 +110,17 @@ def list_words(group: str, values: Mapping[str, object], usual: SamplingConfig |
 
     >>> list_words("--tools.", {"turns": 2, "timeout_s": 6.0}, ToolSettings())
     ' --tools.turns 2'
+    >>> list_words("--sampling.", {"stop": ["END", "---"]}, SamplingConfig())
+    ' --sampling.stop=--- END'
     """
     plain = {one.name: getattr(usual, one.name) for one in fields(usual)}
     said = {name: value for name, value in values.items() if value != plain[name] and value is not None}
-    return "".join(
-        f" {group}{name.replace('_', '-')} {join(map(str, value if isinstance(value, list | tuple) else [value]))}"
-        for name, value in said.items()
-    )
+    return "".join(_write_flag(f"{group}{name.replace('_', '-')}", value) for name, value in said.items())
+
+
+def _write_flag(flag: str, value: object) -> str:
+    """Return a flag with its value, or values in an order that the command line can read, behind a space."""
+    words = [*map(str, value)] if isinstance(value, list | tuple) else [str(value)]
+    # Behind a blank, what begins with a hyphen would be a flag.
+    words.sort(key=lambda word: not word.startswith("-"))
+    return f" {flag}{'=' if words[:1] and words[0].startswith('-') else ' '}{join(words)}"

@@ -54,7 +54,8 @@ class SamplingConfig:
     """What the logit of a token that prompt or completion has already is divided by, or multiplied where it is negative
     (Keskar et al. 2019, arXiv:1909.05858, section 4.1)."""
     stop: tuple[str, ...] = ()
-    """Texts that end a completion wherever they come in it, also in the reasoning; they are cut off."""
+    """Texts that end a completion wherever they come in it, also in the reasoning; they are cut off.
+    One that begins with a hyphen stands first, behind =: --sampling.stop=--- END."""
     max_tokens: int = 256
     """Cap on a completion, tokens. R1 needs up to 32768; the pocket model 160."""
 

@@ -99,6 +99,16 @@ class Policy:
         return self.sampling.max_tokens + (_CLOSING_TOKENS + self.harvest_tokens if self.harvest else 0)
 
     @property
+    def longest_words(self) -> str:
+        """The same in words.
+
+        >>> Policy(harvest=0.5).longest_words, Policy().longest_words
+        ('352 tokens, of which 96 close a forced answer', '256 tokens')
+        """
+        closing = self.longest_tokens - self.sampling.max_tokens
+        return f"{self.longest_tokens} tokens{f', of which {closing} close a forced answer' if closing else ''}"
+
+    @property
     def reads_scores(self) -> bool:
         """Whether its vote reads samples' log-probabilities."""
         return self.vote in SCORED_VOTES

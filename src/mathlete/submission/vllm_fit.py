@@ -143,7 +143,7 @@ def _check_context(config: KernelConfig, *, model: Mapping[str, object]) -> Iter
     if asked < min(longest or 2**31, room + 1):
         rule, value = (
             "--vllm.max-model-len must hold a whole completion and a question",
-            f"{asked} for completions of {room}",
+            f"{asked} for completions of {config.policy.longest_words}",
         )
         cure = f"{_LEAVE_OUT}, give {min(longest or 2**31, room + QUESTION_TOKENS)}, or a smaller --sampling.max-tokens"
         yield UserError(rule, value=value, cure=cure)
