@@ -11,8 +11,9 @@ from mathlete.answers import compare
 from mathlete.answers.canonical import canonicalize
 from mathlete.answers.equality import are_equal, is_long_decimal, key_of
 from mathlete.answers.forms import read
-from mathlete.answers.identity import POINTS, draw_point, sample
+from mathlete.answers.identity import sample
 from mathlete.answers.kinds import TreeKind, kind_of
+from mathlete.answers.points import POINTS, draw_point
 from mathlete.answers.tree import Node, TooHard, number
 from tests.conftest import dear
 

@@ -22,6 +22,7 @@ from mathlete.answers.vocabulary import (
 
 _VALUED = PERCENT | frozenset(SCALES) | frozenset(NUMBER_WORDS) | OPERATORS | {"degrees", "degree", "mod"}
 """Words that change the value beside them."""
+_MEASURES = (UNITS - COUNTED) | CURRENCY
 
 
 def name_by_words(nodes: list[Node], parts: list[list[Token]]) -> list[Node]:
@@ -37,7 +38,7 @@ def _noun_of(part: list[Token]) -> str | None:
     last = part[-1]
     word = last.text.strip().casefold()
     is_noun = len(part) > 1 and last.kind in ("text", "word") and len(word) > 1 and _is_noun(last)
-    is_unit = word in UNITS - COUNTED or word in CURRENCY
+    is_unit = word in _MEASURES
     return word.removesuffix("s") if is_noun and not is_unit and not _changes_value_before(word) else None
 
 

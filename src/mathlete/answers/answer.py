@@ -16,6 +16,7 @@ from mathlete.answers.forms import read
 from mathlete.answers.glyphs import clean
 from mathlete.answers.lexer import MAX_WRITTEN
 from mathlete.answers.numeric import constant_value
+from mathlete.answers.plain import read_plain
 from mathlete.answers.tree import Node, TooBig, TooHard, Undefined, Unreadable
 from mathlete.errors import UserError
 
@@ -119,4 +120,5 @@ _BLANKS = re.compile(r" (?=[^\w ])|(?<=[^\w ]) ")
 
 
 def _parse(string: str, settings: str) -> Answer:
-    return Answer(string, canonicalize(read(string, settings)))
+    plain = None if settings else read_plain(string)
+    return Answer(string, canonicalize(plain or read(string, settings)))

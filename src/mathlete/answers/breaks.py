@@ -17,14 +17,12 @@ from typing import TYPE_CHECKING
 
 from mathlete.answers.exact import exact_value
 from mathlete.answers.numeric import FILTER_BITS, TreeEvaluation, context
+from mathlete.answers.points import LENGTHS, NATURAL
 from mathlete.answers.tree import Node, OutOfSteps, TooBig, TooHard, Undefined, number, subtract, symbols, walk
 
 if TYPE_CHECKING:
     from mathlete.answers.numeric import Value
 
-NATURAL = frozenset("nmkpqNMKjl")
-"""Names that stand for natural numbers; r, R and h stand for lengths, other names for any real number."""
-LENGTHS = frozenset("rRhlLdV")
 _BREAKING = frozenset({"abs", "floor", "ceil", "max", "min", "mod", "gcd", "lcm", "cases", "root"})
 _SCALES = tuple(Fraction(10) ** k for k in (-1, 1, 1, 2, 2, 3, 3, 5))
 _WHOLE_SCALES = (1, 2, 30, 50, 100, 200, 1000, 5000)

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from mathlete.answers.bounds import is_zero
 from mathlete.answers.effort import spend
 from mathlete.answers.equality import are_equal, is_long_decimal, key_of
-from mathlete.answers.exact import exact_value
-from mathlete.answers.identity import draw_point
+from mathlete.answers.exact import exact_value, find_fraction_near
 from mathlete.answers.items import MAX_ITEMS
 from mathlete.answers.kinds import is_constant
 from mathlete.answers.matrices import determinant, matrix_value
-from mathlete.answers.numeric import FILTER_BITS, TreeEvaluation, constant_value, context
+from mathlete.answers.numeric import FILTER_BITS, TreeEvaluation, constant_value, context, value_at_point
+from mathlete.answers.points import draw_point
 from mathlete.answers.regions import Segment, compare_constants, is_infinite, solve_linear, to_segments
 from mathlete.answers.tree import (
     Node,
@@ -113,7 +113,9 @@ def _reveal_letter(node: Node) -> Node:
         return node
     env = {name: draw_point(name, 0) for name in symbols(node)}
     try:
-        value = TreeEvaluation(FILTER_BITS, env).evaluate(node)
+        value = value_at_point(node, 0, bits=FILTER_BITS)
+        if value is None:
+            value = TreeEvaluation(FILTER_BITS, env).evaluate(node)
         for name in names:
             # One point says no to nearly all formulas, at a fraction of the cost of the others.
             near = context(FILTER_BITS).mpf(env[name].numerator) / env[name].denominator
@@ -132,9 +134,7 @@ _MOST_LETTERS = 4
 def _near_rational(value: Value) -> Fraction | None:
     """Return the fraction with a denominator of up to ten digits that agrees to 35 digits, if there is one."""
     ctx = context(FILTER_BITS)
-    scaled = Fraction(int(ctx.nint(ctx.ldexp(value, 160))), 1 << 160)
-    near = scaled.limit_denominator(10**10)
-    return near if abs(near - scaled) < Fraction(1, 10**35) else None
+    return find_fraction_near(int(ctx.nint(ctx.ldexp(value, 160))), 1 << 160)
 
 
 def _canonicalize_list(node: Node) -> Node:

@@ -218,6 +218,8 @@ def _format_digits(value: Value) -> str:
     """Return twenty significant digits of each part; a part below 1e-40 of the whole counts as zero."""
     spend(10)  # what digits in base ten take
     ctx = context(180)
+    if isinstance(value, ctx.mpf):
+        return f"{ctx.nstr(value, 20)}|0.0"
     small = abs(value) * ctx.mpf(10) ** -40
     parts = (part if abs(part) > small else ctx.zero for part in (ctx.re(value), ctx.im(value)))
     return "|".join(ctx.nstr(part, 20) for part in parts)

@@ -13,6 +13,9 @@ MAX_BITS = 200_000
 """Longest numerator or denominator that is computed; 2024^4046 has 44,439 bits."""
 _STEP_BITS = 2_000
 """Bits that one step computes with."""
+MOST_BITS = 500
+"""Bits of a number whose operations are one step each, in short formulas."""
+_MAX_DENOMINATOR = 10**10
 MAX_FACTORIAL = 5_000
 MAX_TERMS = 2_000
 """Terms of a written-out sum or product."""
@@ -37,7 +40,7 @@ def exact_value(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (re
     # Before the operands are computed: 2024^(10^9) mod 1000 has a value, 2024^(10^9) is too long to write down.
     if node.op == "mod" and (residue := power_modulo(node, env)) is not None:
         return residue
-    operation = _OPERATIONS.get(node.op)
+    operation = OPERATIONS.get(node.op)
     if operation is None:
         return None
     values = []
@@ -47,6 +50,11 @@ def exact_value(node: Node, env: Env = {}) -> Fraction | None:  # noqa: B006 (re
             return None
         values.append(value)
     return _check_size(operation(values))
+
+
+def bits_of(value: Fraction) -> int:
+    """Return the bits of the longer part of a fraction."""
+    return max(value.numerator.bit_length(), value.denominator.bit_length())
 
 
 def _check_size(value: Fraction | None) -> Fraction | None:
@@ -60,6 +68,21 @@ def _check_size(value: Fraction | None) -> Fraction | None:
         blocks = size // _STEP_BITS
         spend(blocks + blocks * blocks // 4)
     return value
+
+
+def find_fraction_near(top: int, bottom: int) -> Fraction | None:
+    """Return the fraction with a denominator of up to ten digits within 1e-35 of top / bottom, if there is one."""
+    # Such fractions are 1e-20 apart, so that one at most is so near, and then it is a convergent of the continued
+    # fraction (Legendre), the last with such a denominator.
+    rest, divisor = top, bottom
+    before, p, below, q = 0, 1, 1, 0
+    while divisor:
+        quotient, remainder = divmod(rest, divisor)
+        if below + quotient * q > _MAX_DENOMINATOR:
+            break
+        before, p, below, q = p, before + quotient * p, q, below + quotient * q
+        rest, divisor = divisor, remainder
+    return Fraction(p, q) if abs(p * bottom - top * q) * 10**35 < q * bottom else None
 
 
 def as_integer(value: Fraction | None) -> int | None:
@@ -197,7 +220,7 @@ def _mod(values: list[Fraction]) -> Fraction:
     return values[0] % values[1]
 
 
-_OPERATIONS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
+OPERATIONS: dict[str, Callable[[list[Fraction]], Fraction | None]] = {
     "add": lambda v: sum(v, Fraction(0)),
     "neg": lambda v: -v[0],
     "mul": _mul,

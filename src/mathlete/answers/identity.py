@@ -11,21 +11,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
-from random import Random
 from typing import TYPE_CHECKING, TypeAlias
 
-from mathlete.answers.breaks import LENGTHS, NATURAL, has_breaks, points_of
-from mathlete.answers.numeric import TreeEvaluation, context, remember
+from mathlete.answers.breaks import has_breaks, points_of
+from mathlete.answers.numeric import TreeEvaluation, context, make_value, remember
+from mathlete.answers.points import POINTS, draw_point
 from mathlete.answers.tree import Node, OutOfSteps, TooBig, TooHard, Undefined, constant, symbols, walk
 
 if TYPE_CHECKING:
     from mathlete.answers.numeric import Value
+    from mathlete.answers.programs import Program
 
     Pair: TypeAlias = tuple[Value, Value] | None
     """A formula's value at one point, rough and fine; None where it has none."""
 
-POINTS = 8
 BITS = 320
 """Precision of a value: 96 digits. Each is computed a second time at twice that, which shows its error."""
 
@@ -42,18 +41,6 @@ class Samples:
         return all(pair is None for pair in self.pairs)
 
 
-@lru_cache(maxsize=4096)
-def draw_point(name: str, index: int) -> Fraction:
-    """Return the value of a variable at a point: always the same for the same name."""
-    random = Random(f"{name}/{index}")
-    if name[0] in NATURAL and len(name) == 1:
-        return Fraction(random.randrange(3 + 5 * index, 8 + 5 * index))
-    size = Fraction(random.randrange(10**7, 4 * 10**9), 10**9)
-    # The first half of the points is positive, so that roots and logarithms have values somewhere.
-    negative = index >= POINTS // 2 and name[0] not in LENGTHS and random.random() < 0.7
-    return -size if negative else size
-
-
 def sample_whole(node: Node) -> Samples:
     """Return the values at small whole numbers, where formulas by cases change; all variables have the same value."""
     names, imaginary = symbols(node), constant("i") in walk(node)
@@ -67,9 +54,12 @@ def sample(node: Node) -> Samples:
     Raises:
         TooHard: an operation that only a computer algebra system can do.
     """
-    names = symbols(node)
-    imaginary = constant("i") in walk(node)
-    return Samples(tuple(_evaluate_at(node, names, index, imaginary) for index in range(POINTS)))
+    from mathlete.answers.programs import compile_constant, compile_formula
+
+    names, imaginary = symbols(node), constant("i") in walk(node)
+    program = compile_formula(node) if names else compile_constant(node)
+    pairs = (program and _run_at(program, index) for index in range(POINTS))
+    return Samples(tuple(pair or _evaluate_at(node, names, index, imaginary) for index, pair in enumerate(pairs)))
 
 
 def sample_both(a: Node, b: Node) -> tuple[Samples, Samples]:
@@ -95,6 +85,11 @@ def sample_both(a: Node, b: Node) -> tuple[Samples, Samples]:
         if has_cases or not may_miss or None not in pair:
             more.append(pair)
     return Samples((*first.pairs, *(p for p, _ in more))), Samples((*second.pairs, *(q for _, q in more)))
+
+
+def _run_at(program: Program, index: int) -> Pair:
+    values = program.run(BITS, 2 * BITS, point=index)
+    return (make_value(values[0], 2 * BITS), make_value(values[1], 2 * BITS)) if values else None
 
 
 def _evaluate_at(node: Node, names: set[str], index: int, imaginary: bool) -> Pair:

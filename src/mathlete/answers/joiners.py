@@ -18,7 +18,7 @@ _JOINERS = {"and": "and", "or": "or", "&": "and", "or else": "or", "and also": "
 def split(tokens: list[Token], *separators: str) -> list[list[Token]]:
     """Return the parts between separators that stand outside all brackets."""
     # Most answers have none, and each is looked at for a dozen.
-    if not any([token.text in separators for token in tokens]):
+    if {token.text for token in tokens}.isdisjoint(separators):
         return [[*tokens]]
     parts: list[list[Token]] = [[]]
     depth = 0

@@ -38,4 +38,5 @@ def is_constant(node: Node) -> bool:
     """Return whether the tree is a number, real or complex."""
     if node.op in COLLECTIONS | WORDS | RELATIONS:
         return False
-    return not symbols(node) and not any(n.op in ("apply", "field") for n in walk(node))
+    ops = {n.op for n in walk(node)}
+    return ops.isdisjoint(("apply", "field")) and ("sym" not in ops or not symbols(node))

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from mpmath.ctx_mp import MPContext  # type: ignore[import-untyped]
     from mpmath.ctx_mp_python import mpc, mpf  # type: ignore[import-untyped]
 
+    from mathlete.answers.programs import Pair, Raw
+
     Value: TypeAlias = mpf | mpc
 
 Args = ParamSpec("Args")
@@ -38,8 +40,10 @@ def context(bits: int) -> MPContext:
         from mpmath.ctx_mp import MPContext
 
         _local.context = MPContext()
-    _local.context.prec = bits
-    return _local.context
+    ctx = _local.context
+    if ctx.prec != bits:  # to set it takes longer than to look
+        ctx.prec = bits
+    return ctx
 
 
 def remember(function: Callable[Args, Result]) -> Callable[Args, Result]:
@@ -338,9 +342,29 @@ def exact_value_or_none(node: Node, env: Env) -> Fraction | None:
         return None
 
 
+def value_at_point(node: Node, point: int, *, bits: int) -> Value | None:
+    """Return the value of a formula at a point that was drawn; None where `TreeEvaluation` must say it."""
+    from mathlete.answers.programs import compile_formula
+
+    program = compile_formula(node)
+    values = program.run(bits, point=point) if program is not None else None
+    return make_value(values[0], bits) if values else None
+
+
+def make_value(raw: Raw | Pair, bits: int) -> Value:
+    """Return a raw number as this thread's context has it."""
+    ctx = context(bits)
+    return ctx.make_mpf(raw) if len(raw) == 4 else ctx.make_mpc(raw)
+
+
 @remember
 def constant_value(node: Node, bits: int = FILTER_BITS) -> Value:
     """Return the value of a tree without variables (see `TreeEvaluation.evaluate`)."""
+    from mathlete.answers.programs import compile_constant
+
+    program = compile_constant(node)
+    if program is not None and (values := program.run(bits)):
+        return make_value(values[0], bits)
     if symbols(node) or any(n.op == "apply" for n in walk(node)):
         raise TooHard("it holds variables")
     return TreeEvaluation(bits).evaluate(node)

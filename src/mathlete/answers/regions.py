@@ -12,6 +12,8 @@ from functools import cmp_to_key
 
 from mathlete.answers.bounds import is_zero
 from mathlete.answers.breaks import has_breaks
+from mathlete.answers.effort import STEPS, spend, steps_spent
+from mathlete.answers.exact import MOST_BITS, bits_of
 from mathlete.answers.numeric import FILTER_BITS, constant_value, context
 from mathlete.answers.tree import (
     Node,
@@ -45,7 +47,7 @@ class Segment:
 
 def is_infinite(node: Node) -> bool:
     """Return whether the tree is plus or minus infinity."""
-    return node in (INFINITY, MINUS_INFINITY)
+    return node.op in ("const", "neg") and node in (INFINITY, MINUS_INFINITY)
 
 
 def compare_constants(a: Node, b: Node) -> int:
@@ -61,11 +63,25 @@ def compare_constants(a: Node, b: Node) -> int:
             return sign
         if b == end:
             return -sign
+    if a.op == b.op == "num" and (order := _compare_rationals(a.fraction, b.fraction)):
+        return order
     difference = subtract(a, b)
     value = constant_value(difference)
     if context(64).im(value):
         raise TooHard("the ends of an interval are real numbers")
     return 0 if is_zero(difference, patient=False) else 1 if value > 0 else -1
+
+
+def _compare_rationals(a: Fraction, b: Fraction) -> int:
+    """Return -1 or 1 as a is smaller or greater than b, for the steps of evaluating; 0 where that is needed."""
+    if a == b or max(map(bits_of, (a, b))) > MOST_BITS or STEPS - steps_spent() < _STEPS_OF_ORDER:
+        return 0
+    spend(_STEPS_OF_ORDER)
+    return -1 if a < b else 1
+
+
+_STEPS_OF_ORDER = 9
+"""A difference is evaluated three times: for its sign, and by `is_zero`; each time it takes three steps."""
 
 
 def to_segments(node: Node) -> list[Segment]:

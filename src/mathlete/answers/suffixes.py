@@ -74,7 +74,7 @@ def _read_annotation(g: Grammar, node: Node) -> Node | None:
         return None  # a latitude
     word = token.text.strip().lower().rstrip(".")
     # One letter is a unit only in \text{...}: `2t` and `5m` hold a variable.
-    known = UNITS | CURRENCY if token.kind == "word" else UNITS | CURRENCY | LETTER_UNITS
+    known = _LONG_UNITS if token.kind == "word" else _ALL_UNITS
     scale, _, noun = word.partition(" ")
     if word in PERCENT or (scale in SCALES and (not noun or noun.replace(" ", "").isalpha())):
         g.take()
@@ -89,7 +89,11 @@ def _read_annotation(g: Grammar, node: Node) -> Node | None:
     return None
 
 
-def _is_unit(text: str, known: frozenset[str] = UNITS | CURRENCY | LETTER_UNITS) -> bool:
+_LONG_UNITS = UNITS | CURRENCY
+_ALL_UNITS = _LONG_UNITS | LETTER_UNITS
+
+
+def _is_unit(text: str, known: frozenset[str] = _ALL_UNITS) -> bool:
     """Return whether a word or all parts of a compound are units: km, `m s^{-1}`, kg/m^3."""
     parts = _UNIT_SIGNS.split(text.strip().rstrip("."))
     parts = [part for part in parts if part and part not in ("cdot", "times", "per", "~")]

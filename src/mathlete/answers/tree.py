@@ -26,8 +26,13 @@ class TooBig(Exception):
     """The value exists but is too large to write down; the message says what is too large."""
 
 
+class _Hashed:
+    __slots__ = ("known_hash",)
+    known_hash: int
+
+
 @dataclass(frozen=True, slots=True)
-class Node:
+class Node(_Hashed):
     """One operation with its operands.
 
     `op` is a word such as "add", "pow", "set" or "fn:sin"; leaves carry `value` (a Fraction for "num", a name for
@@ -39,6 +44,15 @@ class Node:
     args: tuple[Node, ...] = ()
     value: Fraction | str | None = None
     digits: int | None = None
+
+    def __hash__(self) -> int:
+        # A tree is looked up many times, and its hash would be that of all its nodes each time.
+        try:
+            return self.known_hash
+        except AttributeError:
+            known = hash((self.op, self.args, self.value, self.digits))
+            object.__setattr__(self, "known_hash", known)
+            return known
 
     @property
     def fraction(self) -> Fraction:
@@ -83,6 +97,20 @@ _BINDERS = {"sum": 0, "prod": 0, "integral": 1, "limit": 1}
 
 def symbols(node: Node) -> set[str]:
     """Return the names of the free variables in the tree."""
+    names: set[str] = set()
+    nodes = [node]
+    while nodes:
+        top = nodes.pop()
+        if top.op == "sym":
+            names.add(str(top.value))
+        elif top.op in _BINDERS:
+            return _free_symbols(node)
+        nodes.extend(top.args)
+    return names
+
+
+def _free_symbols(node: Node) -> set[str]:
+    """Return the names that no operation of the tree binds."""
     names: set[str] = set()
     stack: list[tuple[Node, frozenset[str]]] = [(node, frozenset())]
     while stack:
