@@ -56,7 +56,7 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
     if asked > (room := context - prompt):
         raise UserError(
             f"a completion must fit into the model's context of {context} tokens beside its prompt",
-            value=f"{asked} tokens, and {max(0, room)} are left by a prompt of {prompt}",
+            value=f"{config.policy.longest_words}, and {max(0, room)} are left by a prompt of {prompt}",
             cure=f"build with --sampling.max-tokens {max(1, min(room // 2, room - closing))}, or with {cure}",
         )
     settings = Shape.read_config(model)
