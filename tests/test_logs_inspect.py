@@ -82,3 +82,11 @@ def test_a_log_that_has_no_end_yet_is_a_part(evaluate: CommandLine) -> None:
         "killed.eval was begun and never finished: its status is 'started'"
         in evaluate("import", "killed.eval", "--run", "r").refusal
     )
+
+
+def test_what_this_project_wrote_of_log_probabilities_is_read() -> None:
+    content = json.loads(Path(str(inspect_json()[0])).read_text())
+    for row in content["samples"]:
+        row["metadata"] = {"logprob_mean": -0.5, "logprob_tail": -0.25}
+    Path("own.json").write_text(json.dumps(content))
+    assert {(one.logprob_mean, one.logprob_tail) for one in read_log(Path("own.json"), {}).entries} == {(-0.5, -0.25)}

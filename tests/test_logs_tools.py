@@ -113,8 +113,8 @@ def test_a_log_that_this_project_wrote_for_inspect_comes_back(workdir: Path, eva
     run_tool("INSPECT_PYTHON", "-c", code, folder=workdir / "made")
     assert evaluate("import", "own.eval", "--run", "back").code == 0
     of_both = [read_samples(Path(name, "samples.jsonl")) for name in ("own", "back")]
-    kept = [{(one.problem_id, one.index, one.seed, one.answer, one.tokens, one.finish, one.seconds) for one in of}
-            for of in of_both]  # fmt: skip
+    kept = [{(one.problem_id, one.index, one.seed, one.answer, one.tokens, one.finish, one.seconds, one.logprob_mean,
+              one.logprob_tail) for one in of} for of in of_both]  # fmt: skip
     assert kept[0] == kept[1]
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from mathlete.errors import nearest
+
 
 def data_folder() -> Path:
     """Return the project's data: `data/` of a checkout, or the copy inside an installed wheel."""
@@ -19,3 +21,9 @@ def find_recording(folder: Path) -> Path:
     ships."""
     shipped = data_folder() / "recordings" / folder.name
     return shipped if not folder.exists() and folder.name == str(folder) and shipped.is_dir() else folder
+
+
+def suggest_recording(folder: Path) -> str:
+    """Return the cure for a run's folder that is not there: a path to check, or for a bare name a shipped recording."""
+    known = sorted(path.name for path in (data_folder() / "recordings").iterdir())
+    return f"check the path, or name a shipped recording: {nearest(folder.name.lower(), known)}"

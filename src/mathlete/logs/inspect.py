@@ -162,7 +162,7 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
     tokens, seconds = _cost(row, choices)
     logprobs = [token.get("logprob") for token in dig(choices[0], "logprobs.content") or ()]
     # Logs that this project wrote itself say more, in the samples' metadata.
-    mean = as_logprob(metadata.get("logprob_mean"))
+    mean, tail = (as_logprob(metadata.get(name)) for name in ("logprob_mean", "logprob_tail"))
     several = isinstance(row.get("target"), list) and len(row["target"]) > 1
     yield Entry(
         where=place.where,
@@ -177,7 +177,7 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
         finish=as_finish(metadata.get("finish") or choices[0].get("stop_reason")),
         ended=as_text(metadata.get("finish") or choices[0].get("stop_reason")),
         logprob_mean=mean_logprob(logprobs) if mean is None else mean,
-        logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
+        logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS) if tail is None else tail,
         seed=as_seed(metadata.get("seed")),
         index=row["epoch"] - 1,
         uid=as_text(row.get("uuid")),

@@ -27,14 +27,19 @@ from mathlete.text import counted
 if TYPE_CHECKING:
     from mathlete.replay.simulation import Array
 
-_VOTES_NEED = {"logprob": "logprobs", "tail": "logprobs", "length": "tokens", "strength": "text"}
+_VOTES_NEED = {"logprob": "logprobs", "tail": "logprob_tail", "length": "tokens", "strength": "text"}
 """{vote: what it weighs a sample by}."""
 _CURES = {
     "seconds": "import the logs again with --columns seconds=… or --pace",
     "tokens": "import the logs again with --columns tokens=…",
     "logprobs": "record from an engine that knows log-probabilities",
+    "logprob_tail": "record from an engine that knows them: the mean of all tokens is not that of the last",
     "text": "replay a recording that has kept its texts",
 }
+_WORDS = {"text": "text was", "logprob_tail": "log-probabilities of the last tokens were"}
+"""How what was not recorded is said, where that is not its own name."""
+
+_NOTHING = Interval(value=0.0, lo=0.0, hi=0.0)
 
 
 def simulate_policies(
@@ -97,10 +102,10 @@ def check_recorded(pool: Pool, grid: Grid, submissions: Submissions) -> None:
     ]
     for use, needed in uses:
         if needed in pool.missing:
-            were = "was" if needed == "text" else "were"
+            words = _WORDS.get(needed, f"{needed} were")
             raise UserError(
-                f"{use} can be replayed only where every sample's {needed} {were} recorded",
-                value=f"a recording without {needed}, {pool.name}",
+                f"{use} can be replayed only where every sample's {words} recorded",
+                value=f"a recording without {words.rsplit(' ', 1)[0]}, {pool.name}",
                 cure=f"leave it out, or {_CURES[needed]}",
             )
 

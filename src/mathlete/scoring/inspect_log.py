@@ -138,6 +138,7 @@ def _sample_builder(item: Graded, model: str) -> Callable[[Sample, Grade], "Eval
                 "seed": sample.seed,
                 "finish": sample.finish,
                 "logprob_mean": sample.logprob_mean,
+                "logprob_tail": sample.logprob_tail,
                 **({"in_thoughts": True} if sample.in_thoughts else {}),
             },
             model_usage={model: usage},

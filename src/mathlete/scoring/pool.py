@@ -19,9 +19,17 @@ from mathlete.runs import verify_if_made
 from mathlete.sampling import Sample, read_samples
 from mathlete.scoring.grading import finish_times, judge
 from mathlete.scoring.known import find_grades, read_known
-from mathlete.scoring.pooling import check_distinct, check_one_model, check_sampled, find_cap, read_missing, read_whole
+from mathlete.scoring.pooling import (
+    check_distinct,
+    check_one_model,
+    check_sampled,
+    find_cap,
+    find_lacking,
+    read_missing,
+    read_whole,
+)
 from mathlete.scoring.results import ProblemResult
-from mathlete.shipped import name_recording
+from mathlete.shipped import name_recording, suggest_recording
 
 if TYPE_CHECKING:
     from mathlete.scoring.ballot import Array
@@ -59,7 +67,8 @@ class Pool:
     whole: bool | None = False
     """Whether no rule and no clock kept a sample from being recorded; None: nobody knows."""
     missing: frozenset[str] = frozenset()
-    """What was not recorded: `seconds`, `tokens`, `text`, `logprobs`. The samples' fields then hold nothing."""
+    """What was not recorded: `seconds`, `tokens`, `text`, `logprobs`, `logprob_tail`. The samples' fields then hold
+    nothing."""
     cut_at: int | None = None
     """The smallest cap that cut samples, tokens: what they would have said beyond is not known. None: none did."""
 
@@ -130,9 +139,7 @@ class Pool:
             )
         recorded = [_read_pooled(problem, samples[problem.id], known.get(problem.id)) for problem in problems]
         lacking = {*missing}
-        # Not every engine knows log-probabilities, and not every run of ours was one of an engine's.
-        if all(sample.logprob_mean is None for item in recorded for sample in item.samples):
-            lacking.add("logprobs")
+        lacking |= find_lacking([sample for item in recorded for sample in item.samples], told=lacking)
         return cls(
             name=name,
             problems=recorded,
@@ -310,7 +317,7 @@ def _find_cure(folder: Path) -> str:
     """Return what to give in place of a folder that holds no recorded samples, by what it does hold."""
     word = shlex.quote(str(folder))
     if not folder.exists():
-        return "check the path: there is no such folder"
+        return f"there is no such folder: {suggest_recording(folder)}"
     if (made := find_run_export(folder)) and (made / "config.json").is_file():
         return f"this is a training run: evaluate its model, `python -m eval SUITE --model {shlex.quote(str(made))}`"
     if (folder / "adapter").is_dir() or (folder / "data").is_dir():

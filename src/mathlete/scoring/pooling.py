@@ -1,6 +1,6 @@
 """Pooling: what recordings say of themselves in results.json, and whether they can be one pool."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,27 @@ def find_cap(samples: Iterable[Sample], folder: Path | None = None) -> int | Non
         part = part.get(key) if isinstance(part, Mapping) else None
     # The model's context may have cut samples before their cap.
     return max(longest, part) if isinstance(part, int) else longest
+
+
+def find_lacking(samples: Sequence[Sample], *, told: Collection[str]) -> set[str]:
+    """Return what of that by which votes weigh samples none of these has, or of log-probabilities not each.
+
+    Not every engine knows them, not every run of ours was one of an engine's, and a log may have the mean of all tokens
+    without that of the last ones. A single sample without either is one whose numbers were not finite.
+
+    Args:
+        samples: of all problems.
+        told: what the runs say that they lack.
+    """
+    has = {
+        "text": any(one.text for one in samples),
+        "tokens": any(one.tokens for one in samples),
+        "logprobs": any(one.logprob_mean is not None for one in samples),
+    }
+    lacking = {name for name, there in has.items() if not there}
+    without = [one for one in samples if one.logprob_tail is None]
+    halved = "logprobs" in told or any(one.logprob_mean is not None for one in without)
+    return lacking | ({"logprob_tail"} if len(without) == len(samples) or (without and halved) else set())
 
 
 def check_one_model(folders: Sequence[Path], runs: Sequence[Sequence[Sample]]) -> None:
