@@ -18,7 +18,7 @@ from mathlete.competitions import competition
 from mathlete.errors import UserError, require
 from mathlete.folders import require_result_file
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
-from mathlete.shipped import find_recording
+from mathlete.shipped import find_recording, name_recording, suggest_recording
 from mathlete.text import agree
 
 if TYPE_CHECKING:
@@ -137,6 +137,9 @@ class ReplaySettings:
             words["clock"] = (rules.wall_s, rules.reserve_s, rules.predict_deadline_s)
         # What is not asked is no part of the key: a replay without it is the one that it was.
         words |= {key: value for key, value in asdict(self.selection).items() if value}
+        # Earlier versions kept no outcomes of the other models, and so handed in the first one's.
+        if self.selection.versus:
+            words["handed in"] = "the best of all models'"
         # Earlier versions replayed any cap: what they finished is replayed anew.
         if self.policies.max_tokens:
             words["caps"] = "up to the recorded one"
@@ -180,7 +183,8 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         cure = "name folders that `python -m eval` wrote, or a recording that ships: pocket, qwen-coder-0.5b-gsm8k"
         raise UserError("a replay is of one run or more", value="none", cure=cure)
     if missing := [str(folder) for folder in every if not folder.is_dir()]:
-        raise UserError("a run that is replayed must be a folder", value=", ".join(missing), cure="check the path")
+        cure = suggest_recording(Path(missing[0]))
+        raise UserError("a run that is replayed must be a folder", value=", ".join(missing), cure=cure)
     for folder in every:
         verify_if_made(folder)
     outcome = require_runs(every, reason=settings.accept_refused, say=partial(out.print, markup=False))
@@ -202,7 +206,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
 
 
 def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> None:
-    """Print the command that takes the best policy (`Choice.best`); write that into the file that was asked for.
+    """Print the command that takes the best policy (`Replay.find_best`); write that into the file that was asked for.
 
     The command leaves out a clock that is not the notebook's, and a line says why.
 
@@ -212,19 +216,25 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     from mathlete.replay import Choice
 
     rules, file = competition(settings.simulation.competition), settings.write_policy
-    possible = Choice.list_possible(result.outcomes, questions=result.questions, rules=rules)
-    unshown = [one for one in possible if not one.is_shown]
-    if file is None and not possible:
+    found = result.find_best(rules)
+    if file and not found:
+        raise UserError(
+            "a policy to hand on needs a clock with allowances, or none",
+            value="only clocks of the form SECONDS:free",
+            cure="try --budget SECONDS or SECONDS:FLOOR:CEILING too",
+        )
+    if not found:
         return
-    if file is None and unshown == possible:
-        out.print("nothing to hand in: no vote that was tried is shown to beat majority; try --vote majority too")
+    if not (found.is_fit or file):
+        out.print(f"nothing to hand in: {found.describe_unfit()}", markup=False)
         return
-    drawn = Choice.read_drawn(settings.folders)
-    choice = Choice.best(
-        result.outcomes,
+    folders = (settings.folders, *((folder,) for folder in settings.others))[found.model]
+    drawn = Choice.read_drawn(folders)
+    choice = Choice.of(
+        found.outcome,
         capped=bool(settings.policies.max_tokens),
         questions=result.questions,
-        recordings=settings.runs,
+        recordings=(settings.runs, *((run,) for run in settings.selection.versus))[found.model],
         drawn=drawn,
         rules=rules,
     )
@@ -249,12 +259,10 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     refused = [wall.refuse(questions=result.questions, rules=rules) for wall in shared]
     for told in dict.fromkeys(f"{one.rule}, got {one.value}; {one.cure}" for one in refused if one):
         out.print(f"no clock of the notebook's: {told}", markup=False)
-    of = ", of majority's and those whose vote is shown to beat it" if unshown else ""
-    if unshown == possible:
-        of = ", whose vote is not shown to beat majority; --vote majority tries that too"
-    out.print(f"to hand in the policy with the highest score{of}:", markup=False)
+    of = f" of {', '.join(map(name_recording, folders))}" if settings.others else ""
+    out.print(f"to hand in the policy{of} with the highest score{found.describe_rule()}:", markup=False)
     # In one line, however narrow the terminal: it is to be pasted.
-    model, chosen = find_model_of(settings.folders), settings.simulation.competition
+    model, chosen = find_model_of(folders), settings.simulation.competition
     by = "" if chosen == SimulationSettings().competition else f" --competition {shlex.quote(chosen)}"
     command = "build" if rules.deliverable == "notebook" else "answer TABLE"
     out.print(f"python -m submit {command} --model {model}{by} {how}", markup=False, soft_wrap=True)

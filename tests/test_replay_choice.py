@@ -21,6 +21,7 @@ from mathlete.prompts import PromptSettings
 from mathlete.replay import Choice
 from mathlete.replay.drawn import DrawnAs
 from mathlete.replay.outcomes import Cost, Outcome, Score
+from mathlete.replay.ranking import find_best
 from mathlete.replay.simulation import Wall
 from mathlete.sampling import SamplingConfig
 from mathlete.scoring import RunSettings
@@ -145,8 +146,8 @@ def test_whatever_changes_a_sample_is_carried_from_the_recording_into_the_notebo
 def test_forced_answers_have_the_cap_of_the_recordings_and_none_where_none_is_asked_for() -> None:
     drawn = DrawnAs(harvest_tokens=200)
     forced, free = (
-        Choice.best(
-            [outcome("majority", 0, 0, 5, weight)],
+        Choice.of(
+            outcome("majority", 0, 0, 5, weight),
             capped=False,
             questions=9,
             recordings=[],
@@ -252,8 +253,10 @@ def test_a_vote_is_chosen_that_is_shown_to_beat_majority(
     tried: list[tuple[str, float, int, float, float]], chosen: str
 ) -> None:
     outcomes = [outcome(*one) for one in tried]
-    choice = Choice.best(
-        outcomes, capped=False, questions=9, recordings=[], drawn=DrawnAs(), rules=competition("aimo-3")
+    found = find_best([outcomes], questions=9, rules=competition("aimo-3"))
+    assert found
+    choice = Choice.of(
+        found.outcome, capped=False, questions=9, recordings=[], drawn=DrawnAs(), rules=competition("aimo-3")
     )
     assert choice.words.removesuffix(" --budget none").replace(" --n 2", "") == f"--policy all/{chosen}"
 

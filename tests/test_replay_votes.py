@@ -9,8 +9,9 @@ import pytest
 
 from mathlete.metrics import FinishOrder, Interval, describe_finish_order
 from mathlete.problems import Problem, write_problems
-from mathlete.replay.replaying import _format_span, judge_vote
+from mathlete.replay.replaying import _format_span
 from mathlete.replay.selection import Known
+from mathlete.replay.verdicts import judge_vote
 from mathlete.sampling import Sample
 from mathlete.sampling.record import SampleLog
 from mathlete.scoring.harvested import HarvestScores
@@ -33,7 +34,7 @@ def recording(folder: Path, *, sure: float, problems: int = 30) -> Path:
                 logprob = -1.5 + source.gauss(0, 0.1) + (sure if right else 0.0)
                 log.append(
                     Sample(
-                        problem_id=problem.id, index=index, seed=index, text="", answer="7" if right else "8",
+                        problem_id=problem.id, index=index, seed=index, text="\\boxed{?}", answer="7" if right else "8",
                         tokens=50, finish="stop", seconds=1.0, logprob_mean=logprob, logprob_tail=logprob,
                     )
                 )  # fmt: skip
@@ -55,7 +56,7 @@ def test_a_vote_says_whether_it_beats_majority(
     said = {line.split(":")[0]: line for line in done.stdout.splitlines() if line.startswith("vote ")}
     assert [*said] == ["vote logprob", "vote tail", "vote length", "vote strength"]
     assert words in said["vote logprob"]
-    # All samples are equally long and none has a text, so these two weigh them alike.
+    # All samples are equally long and end in a box, so these two weigh them alike.
     assert said["vote length"] == "vote length: votes as majority does with n = 4, 8, 16"
     assert said["vote strength"] == "vote strength: votes as majority does with n = 4, 8, 16"
     rows = [line for line in done.stdout.splitlines() if line.split()[:1] == ["tail"]]

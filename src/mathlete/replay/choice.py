@@ -86,9 +86,9 @@ class Choice:
         return f"--policy {self.policy} --n {self.n}{forced}{cap}{drawn} --budget {self.budget}"
 
     @classmethod
-    def best(
+    def of(
         cls,
-        outcomes: Sequence[Outcome],
+        best: Outcome,
         *,
         capped: bool,
         questions: int,
@@ -96,32 +96,16 @@ class Choice:
         drawn: DrawnAs,
         rules: Competition,
     ) -> Self:
-        """Choose the policy with the highest expected score; of equal ones the quickest.
-
-        A vote, or a weight of forced answers, that is not shown to beat majority is chosen only where nothing else was
-        tried: the highest of several scores is high by luck too.
+        """Return a policy that was replayed as a choice.
 
         Args:
-            outcomes: what was tried. A clock without allowances is passed over: no notebook has one. So is one that
-                `Wall.refuse` refuses, where others were tried.
+            best: what it scored (`Replay.find_best`).
             capped: whether caps were tried.
             questions: questions of a submission.
             recordings: the runs that were replayed.
             drawn: how their samples were drawn.
             rules: those of the competition, by which the clocks were replayed.
-
-        Raises:
-            UserError: no policy is one that a notebook can have.
         """
-        possible = cls.list_possible(outcomes, questions=questions, rules=rules)
-        if not possible:
-            raise UserError(
-                "a policy to hand on needs a clock with allowances, or none",
-                value="only clocks of the form SECONDS:free",
-                cure="try --budget SECONDS or SECONDS:FLOOR:CEILING too",
-            )
-        shown = [one for one in possible if one.is_shown]
-        best = max(shown or possible, key=lambda one: (round(one.score.new_set.value, 6), -one.submission_s))
         return cls(
             policy=f"{'all' if best.stop == 'none' else best.stop}/{best.vote}",
             n=best.n,
@@ -139,16 +123,6 @@ class Choice:
             prompt=drawn.prompt,
             competition=rules.name,
         )
-
-    @staticmethod
-    def list_possible(outcomes: Sequence[Outcome], *, questions: int, rules: Competition) -> list[Outcome]:
-        """Return those that a notebook can have, which has no clock without allowances.
-
-        Clocks that `Wall.refuse` refuses are among them only where no other was tried: the rest can be handed on.
-        """
-        shared = [one for one in outcomes if one.wall is None or one.wall.floor_s is not None]
-        fit = [one for one in shared if one.wall is None or one.wall.refuse(questions=questions, rules=rules) is None]
-        return fit or shared
 
     def refuse_clock(self, rules: Competition) -> UserError | None:
         """Return why the clock, if there is one, can't be that of a competition's notebook; None where it can."""

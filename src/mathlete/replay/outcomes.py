@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 from mathlete.competitions import Competition
-from mathlete.metrics import INFORMATIVE, Interval
+from mathlete.metrics import INFORMATIVE, Interval, Verdict, judge_change
 from mathlete.replay.simulation import Wall
 from mathlete.solve import Policy
 
@@ -90,6 +90,14 @@ class Score:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change(Interval):
+    """A paired change of the score, with its 95% interval over problems."""
+
+    informative: int
+    """Problems whose expected score changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outcome:
     """What one policy scores and costs."""
 
@@ -115,16 +123,29 @@ class Outcome:
     """Problems whose expected score changes; None in a file of a version that did not count them."""
     harvest: float = 0.0
     """Weight of forced answers; 0: none votes."""
+    by_stop: Change | None = None
+    """What the stopping rule alone changes: against all n samples under the same vote and cap, without a clock; None in
+    a file of a version that did not say it."""
 
     def is_safe(self, *, questions: int) -> bool:
         """Return whether it surely loses no more than `SAFE_LOSS` of so many questions."""
-        return self.change.lo >= -SAFE_LOSS * questions
+        return is_safe(self.change, informative=self.informative, questions=questions)
+
+    def stops_safely(self, *, questions: int) -> bool:
+        """Return whether its stopping rule alone does so, whatever a clock, a cap or a vote changes."""
+        if self.by_stop is None:
+            return self.wall is not None or self.is_safe(questions=questions)
+        return is_safe(self.by_stop, informative=self.by_stop.informative, questions=questions)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What its change shows."""
+        return judge_change(self.change, differing=self.informative)
 
     @property
     def is_shown(self) -> bool:
         """Whether its vote is the plain majority's, or it is shown at 95% to beat that."""
-        many = self.informative is None or self.informative >= INFORMATIVE
-        return (self.vote == "majority" and not self.harvest) or (many and self.change.lo > 0)
+        return (self.vote == "majority" and not self.harvest) or self.verdict == "better"
 
     def to_json(self, *, questions: int) -> dict[str, Any]:
         """Return the outcome in replay.json. `score`, `lo` and `hi` are against a new set of questions."""
@@ -153,6 +174,7 @@ class Outcome:
             "intervals": {name: asdict(interval) for name, interval in intervals.items()},
             "change": asdict(self.change),
             **({} if self.informative is None else {"informative": self.informative}),
+            **({"by_stop": asdict(self.by_stop)} if self.by_stop else {}),
             "safe": self.is_safe(questions=questions),
             "spent_per_problem": asdict(self.spent),
             "saved": asdict(self.saved),
@@ -176,4 +198,25 @@ class Outcome:
             saved=Cost(**row["saved"]),
             informative=row.get("informative"),
             harvest=row.get("harvest", 0.0),
+            by_stop=Change(**row["by_stop"]) if "by_stop" in row else None,
         )
+
+
+def is_safe(change: Interval, *, informative: int | None, questions: int) -> bool:
+    """Return whether a change surely loses no more than `SAFE_LOSS` of so many questions.
+
+    >>> [is_safe(Interval(value=0.4, lo=0.0, hi=1.25), informative=number, questions=50) for number in (1, 40)]
+    [False, True]
+    >>> is_safe(Interval(value=-0.02, lo=-0.05, hi=0.0), informative=2, questions=50)
+    True
+    """
+    return find_low_end(change, informative=informative) >= -SAFE_LOSS * questions
+
+
+def find_low_end(change: Interval, *, informative: int | None) -> float:
+    """Return what a change may come to at worst: the low end of its interval.
+
+    Where fewer than `INFORMATIVE` problems differ, which way they do is luck: there a gain as large counts as a loss.
+    """
+    few = informative is not None and informative < INFORMATIVE
+    return min(change.lo, -change.hi) if few else change.lo

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.metrics import Interval, bootstrap
-from mathlete.replay.outcomes import Cost, Grid, Outcome, Score, Submissions
+from mathlete.replay.outcomes import Change, Cost, Grid, Outcome, Score, Submissions
 from mathlete.replay.questions import draw_submissions
 from mathlete.replay.simulation import (
     Bank,
@@ -127,10 +127,15 @@ def _outcomes_with_n(
     plain = replace(policy, vote="majority", harvest=0.0)
     baseline = uncapped["none"] if policy == plain else replay(plain, longest, ["none"])["none"]
     for max_tokens in grid.max_tokens:
-        banks = uncapped if max_tokens == longest else replay(policy, max_tokens, grid.stop)
-        for stop, wall in product(grid.stop, grid.walls):
+        banks = (
+            uncapped if max_tokens == longest else replay(policy, max_tokens, [*dict.fromkeys(("none", *grid.stop))])
+        )
+        for stop in grid.stop:
             capped = replace(policy, stop=stop, sampling=replace(policy.sampling, max_tokens=max_tokens))
-            yield _outcome(capped, banks[stop], baseline, wall, submissions), banks[stop]
+            by_stop = _measure(banks[stop].by_problem - banks["none"].by_problem, questions=submissions.questions)
+            for wall in grid.walls:
+                outcome = _outcome(capped, banks[stop], baseline, wall, submissions)
+                yield replace(outcome, by_stop=by_stop), banks[stop]
 
 
 def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, submissions: Submissions) -> Outcome:
@@ -158,7 +163,7 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
     # Without a clock the baseline meets the very same draws, so that a clock that cuts nothing changes nothing.
     before = first if wall is None else simulate(baseline, new, drawn.new_rows, wall=None)
     changes = _expected_by_problem(bank, first, new, wall) - _expected_by_problem(baseline, before, new, wall)
-    changes = changes[~np.isnan(changes)]
+    change = _measure(changes[~np.isnan(changes)], questions=questions)
     return Outcome(
         n=policy.n,
         max_tokens=policy.sampling.max_tokens,
@@ -173,8 +178,8 @@ def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, subm
             all_runs=_mean_and_90(_score_runs([first, *later], submissions.rules)),
             hardest_first=_mean_and_90(worst.scores) if worst else None,
         ),
-        change=_scale(bootstrap(changes.tolist()), questions),
-        informative=int((abs(changes) > 1e-9).sum()),
+        change=Interval(value=change.value, lo=change.lo, hi=change.hi),
+        informative=change.informative,
         harvest=policy.harvest,
         p_overrun=float(first.overrun.mean()),
         spent=spent,
@@ -248,5 +253,7 @@ def _mean_and_90(scores: "Array") -> Interval:
     return Interval(value=float(scores.mean()), lo=float(lo), hi=float(hi))
 
 
-def _scale(interval: Interval, factor: int) -> Interval:
-    return Interval(value=interval.value * factor, lo=interval.lo * factor, hi=interval.hi * factor)
+def _measure(changes: "Array", *, questions: int) -> Change:
+    """Return the change of so many questions by that of each problem."""
+    differing, by = int((abs(changes) > 1e-9).sum()), bootstrap(changes.tolist()) if changes.any() else _NOTHING
+    return Change(value=by.value * questions, lo=by.lo * questions, hi=by.hi * questions, informative=differing)

@@ -2,15 +2,18 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-from mathlete.metrics import INFORMATIVE, FinishOrder, Interval, describe_finish_order
-from mathlete.replay.outcomes import SAFE_LOSS, Grid, Outcome, Submissions
+from mathlete.competitions import Competition
+from mathlete.metrics import FinishOrder, Interval, describe_finish_order
+from mathlete.replay.outcomes import Grid, Outcome, Submissions
 from mathlete.replay.policies import simulate_policies
+from mathlete.replay.ranking import Found, find_best
 from mathlete.replay.selection import CandidateChoice, Seasons, describe_shared_samples
 from mathlete.replay.simulation import Bank
+from mathlete.replay.verdicts import describe_safety, judge_policy, judge_vote
 from mathlete.scoring import Pool
 from mathlete.text import agree, counted
 
@@ -48,13 +51,15 @@ class Replay:
     """Tokens of its longest sample: a cap below it is one; 0 where no tokens were recorded."""
     timed: bool = True
     """Whether the samples' seconds were recorded."""
+    others: list[list[Outcome]] = field(default_factory=list)
+    """Outcomes of the same policies on each other model's recording."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the content of replay.json."""
         return {
             "simulations": self.simulations,
             "seconds": self.seconds,
-            "policies": [outcome.to_json(questions=self.questions) for outcome in self.outcomes],
+            "policies": self._list_policies(self.outcomes),
             "questions": self.questions,
             "problems": self.problems,
             "recorded_per_problem": self.recorded_per_problem,
@@ -62,7 +67,11 @@ class Replay:
             "words": self.words,
             **({"recording": self.recording, "longest": self.longest, "timed": self.timed} if self.recording else {}),
             **({"selection": self.selection.to_json()} if self.selection else {}),
+            **({"versus": [*map(self._list_policies, self.others)]} if self.others else {}),
         }
+
+    def _list_policies(self, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+        return [outcome.to_json(questions=self.questions) for outcome in outcomes]
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
@@ -77,7 +86,13 @@ class Replay:
             recording=content.get("recording", ""),
             longest=content.get("longest", 0),
             timed=content.get("timed", True),
+            others=[[*map(Outcome.from_json, rows)] for rows in content.get("versus", [])],
         )
+
+    def find_best(self, rules: Competition) -> Found | None:
+        """Return what to hand in of all models' policies (`mathlete.replay.ranking`); None where no notebook can have
+        any of them."""
+        return find_best([self.outcomes, *self.others], questions=self.questions, rules=rules)
 
     def to_table(self) -> "Table":
         """Return the policies for the terminal, a line each: first what decides, then what it rests on."""
@@ -159,13 +174,18 @@ def replay_pool(
         on_outcome()
 
     name = f"{pool.name} · " if others else ""
-    outcomes = simulate_policies(pool, grid, submissions, on_outcome=partial(enter, name, pool))
+    tried = [simulate_policies(pool, grid, submissions, on_outcome=partial(enter, name, pool))]
     for other in others:
         # Where no cap was asked, each is replayed up to its own longest sample.
         uncut = grid.max_tokens == (max(1, pool.longest),)
         of_other = replace(grid, max_tokens=(max(1, other.longest),)) if uncut else grid
-        simulate_policies(other, of_other, submissions, on_outcome=partial(enter, f"{other.name} · ", other))
-    selection = CandidateChoice.of(seasons) if seasons else None
+        tried.append(
+            simulate_policies(other, of_other, submissions, on_outcome=partial(enter, f"{other.name} · ", other))
+        )
+    outcomes, found = tried[0], find_best(tried, questions=submissions.questions, rules=submissions.rules)
+    every = [one for of in tried for one in of]
+    at = next((number for number, one in enumerate(every) if found and one is found.outcome), None)
+    selection = CandidateChoice.of(seasons, best=at) if seasons else None
     return Replay(
         simulations=submissions.simulations,
         seconds=round(time.monotonic() - began, 3),
@@ -183,6 +203,7 @@ def replay_pool(
         recording=pool.name,
         longest=pool.longest,
         timed="seconds" not in pool.missing,
+        others=tried[1:],
     )
 
 
@@ -224,13 +245,6 @@ def _cells(outcome: Outcome, *, timed: bool, ordered: bool) -> list[str]:
     ]
 
 
-def judge_policy(outcome: Outcome) -> str:
-    """Say what a policy's change shows: better or worse only where its 95% interval leaves out 0."""
-    if outcome.p_overrun >= 0.0005:
-        return f"overruns: {outcome.p_overrun:.1%}"
-    return "better" if outcome.change.lo > 0 else "worse" if outcome.change.hi < 0 else "no difference"
-
-
 def _format_span(interval: Interval) -> str:
     """Return an interval of scores: whole numbers, but where it ends between two of them."""
     return "–".join(f"{round(end, 1):g}" for end in (interval.lo, interval.hi))
@@ -258,43 +272,17 @@ def _describe_vote(vote: str, tried: Mapping[int, Outcome]) -> str:
     return f"vote {vote}: " + "; ".join(f"{words} with n = {', '.join(sizes)}" for words, sizes in verdicts.items())
 
 
-def judge_vote(change: Interval, *, problems: int | None) -> str:
-    """Say whether a vote beats majority, by its paired change and the number of problems that differ at all.
-
-    >>> judge_vote(Interval(value=0.36, lo=0.18, hi=0.55), problems=80)
-    'beats majority at 95%'
-    >>> judge_vote(Interval(value=0.06, lo=-0.02, hi=0.15), problems=70)
-    'does not beat majority at 95%'
-    >>> judge_vote(Interval(value=0.2, lo=0.1, hi=0.3), problems=2)
-    'too few to say: 2 problems differ'
-    >>> judge_vote(Interval(value=0.0, lo=0.0, hi=0.0), problems=0)
-    'votes as majority does'
-    """
-    if problems == 0:
-        return "votes as majority does"
-    if problems is not None and problems < INFORMATIVE:
-        return f"too few to say: {counted(problems, 'problem')} {agree(problems, 'differs', 'differ')}"
-    return (
-        "beats majority at 95%"
-        if change.lo > 0
-        else "loses to majority at 95%"
-        if change.hi < 0
-        else ("does not beat majority at 95%")
-    )
-
-
 def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[str]:
     """Return sentences: what the figures rest on and what follows from them."""
     # Under a cap or another vote, the change would be theirs as well as the rule's.
     uncapped = [one for one in outcomes if one.max_tokens >= pool.longest and one.vote == "majority"]
-    comparable = [one for one in uncapped if not one.harvest]
     sentences = [
         "new set: questions drawn with replacement, what another set of the kind would give; subset: drawn from these "
         f"{len(pool.problems)}; same set: these questions again. Saved: arrivals, wall, generated seconds.",
         "finish order: not known, for the samples' seconds were not recorded"
         if "seconds" in pool.missing
         else describe_finish_order(pool.finish_order),
-        *_describe_safety(comparable, questions),
+        *describe_safety(outcomes, questions=questions),
         *(_describe_vote(vote, tried) for vote, tried in _votes_alone(outcomes, pool.longest).items()),
         *_describe_harvest([one for one in uncapped if one.stop == "none" and one.wall is None], questions),
     ]
@@ -333,28 +321,4 @@ def _describe_harvest(outcomes: Sequence[Outcome], questions: int) -> list[str]:
         f"{judge_vote(one.change, problems=one.informative)}"
         for one in outcomes
         if one.harvest
-    ]
-
-
-def _describe_safety(outcomes: Sequence[Outcome], questions: int) -> list[str]:
-    """Return which stopping rules are safe without a clock, whatever n they were tried with."""
-    rules: dict[str, list[Outcome]] = {}
-    for outcome in outcomes:
-        if outcome.stop != "none" and outcome.wall is None:
-            rules.setdefault(outcome.stop, []).append(outcome)
-    if not rules:
-        return []
-    # Safe with every n that was tried: one n alone may have been lucky.
-    safe = [stop for stop, tried in rules.items() if all(outcome.is_safe(questions=questions) for outcome in tried)]
-    # Of the others the worst n is named, by the end of the interval that made it unsafe.
-    unsafe = [
-        f"{stop} ({worst.change.value:+.2f} of {questions}, low end {worst.change.lo:+.2f})"
-        for stop, tried in rules.items()
-        if stop not in safe
-        for worst in [min(tried, key=lambda outcome: outcome.change.lo)]
-    ]
-    limit = f"at most {100 * SAFE_LOSS:g}% of the questions lost at the low end"
-    return [
-        f"safe on this run ({limit}): {', '.join(safe) or 'no rule tried'}",
-        *([f"not shown safe: {', '.join(unsafe)}"] if unsafe else []),
     ]

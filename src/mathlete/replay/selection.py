@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import TYPE_CHECKING, Any, Self
 
-from mathlete.metrics import Interval, bootstrap
+from mathlete.metrics import INFORMATIVE, Interval, bootstrap, judge_change
 from mathlete.replay.outcomes import Submissions
 from mathlete.replay.questions import draw_question_sets
 from mathlete.replay.simulation import Bank, Simulated, Wall, simulate
@@ -135,6 +135,8 @@ class Known:
     """Probability of the right sign on one set of questions after any number of submissions."""
     new_questions: int | None
     """Submissions of each where every one has new questions; None where there is no difference."""
+    informative: int | None = None
+    """Problems on which they differ; None in a file of a version that did not count them."""
 
     def describe(self, *, questions: int) -> str:
         """Return when it is known, in a sentence.
@@ -149,7 +151,13 @@ after 12 of each'
         by = self.difference
         if self.new_questions is None:
             return f"{self.better} and {self.worse}: no difference"
-        shown = "" if by.lo > 0 else ", so not shown on this recording; if it is true"
+        verdict = judge_change(by, differing=self.informative)
+        few = (
+            f" ({counted(self.informative or 0, 'problem')} {agree(self.informative or 0, 'differs', 'differ')}, "
+            f"{INFORMATIVE} are needed)"
+        )
+        shown = f", so not shown on this recording{few if verdict == 'few' else ''}; if it is true"
+        shown = "" if verdict == "better" else shown
         same = (
             f"no number of submissions on one set of questions makes it known at {CERTAIN:.0%} "
             f"(at best {self.at_best:.0%})"
@@ -179,15 +187,17 @@ class CandidateChoice:
     """Score of the submission that turns out best: nobody can know it."""
     known: list[Known]
     """Every other candidate against the first one."""
+    chosen: str = ""
+    """The candidate to hand in (`mathlete.replay.ranking`); "": the one with the highest score."""
 
     @property
     def regret(self) -> float:
-        """What choosing by the public score costs."""
-        return self.by_replay - self.by_public
+        """What choosing by the public score costs; never below 0, which is the simulation's noise."""
+        return max(0.0, self.by_replay - self.by_public)
 
     @classmethod
-    def of(cls, seasons: Seasons) -> Self:
-        """Choose among the candidates that were entered."""
+    def of(cls, seasons: Seasons, *, best: int | None = None) -> Self:
+        """Choose among the candidates that were entered, of which the one at `best` may be handed in and is best."""
         import numpy as np
 
         entrants, select, questions = seasons.entrants, seasons.select, seasons.submissions.questions
@@ -214,6 +224,7 @@ class CandidateChoice:
             by_public=float(private[chosen, np.arange(len(chosen))].mean()),
             hindsight=float(private.max(0).mean()),
             known=[find_known(entrants[0], other, questions=questions) for other in entrants[1:]],
+            chosen="" if best is None else entrants[best].name,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -225,7 +236,8 @@ class CandidateChoice:
         """Return the selection in its JSON."""
         known = [Known(**{**one, "difference": Interval(**one["difference"])}) for one in row["known"]]
         plain = {name: row[name] for name in ("select", "by_replay", "by_public", "hindsight")}
-        return cls(**plain, candidates=[Candidate(**one) for one in row["candidates"]], known=known)
+        candidates = [Candidate(**one) for one in row["candidates"]]
+        return cls(**plain, candidates=candidates, known=known, chosen=row.get("chosen", ""))
 
     def to_table(self) -> "Table":
         """Return the candidates for the terminal, a line each."""
@@ -243,12 +255,15 @@ class CandidateChoice:
 
     def describe(self, *, questions: int) -> list[str]:
         """Return sentences: what to select, what the leaderboard's choice costs, when a difference is known."""
-        best = max(self.candidates, key=lambda one: one.score)
+        top = max(self.candidates, key=lambda one: one.score)
+        best = next((one for one in self.candidates if one.name == self.chosen), top)
+        gain = f" ({top.name} has {top.score:.2f}, a gain that is not shown)" if top.score - best.score > 0.005 else ""
         shown = max(self.candidates, key=lambda one: one.expected_maximum)
         return [
-            f"select {best.name}: {best.score:.2f} of {questions} expected where it counts; the submission with the "
-            f"highest public score has {self.by_public:.2f} there, a regret of {self.regret:z.2f}; the one that turns "
-            f"out best, which nobody can know, {self.hindsight:.2f}",
+            f"select {best.name}: {best.score:.2f} of {questions} expected where it counts{gain}; the submission "
+            f"with the highest public score has {self.by_public:.2f} there, a regret of {self.regret:z.2f}"
+            f"{' if that gain is real' if gain else ''}; the one that turns out best, which nobody can know, "
+            f"{self.hindsight:.2f}",
             f"the highest public score of {counted(self.select, 'submission')} of {shown.name} is "
             f"{shown.expected_maximum:.2f} on average, where one has {shown.public:.2f}: the rest is luck",
             *(one.describe(questions=questions) for one in self.known),
@@ -287,7 +302,8 @@ def _count(submissions: int) -> str:
 def find_known(a: Entrant, b: Entrant, *, questions: int) -> Known:
     """Return how many submissions of each tell two candidates apart."""
     worse, better = (a, b) if b.expected.mean() >= a.expected.mean() else (b, a)
-    by = bootstrap((better.expected - worse.expected).tolist())
+    apart = better.expected - worse.expected
+    by = bootstrap(apart.tolist())
     mean, differences = by.value * questions, better.public - worse.public
     count = len(differences)
     within = float(differences.var(axis=0, ddof=1).mean())
@@ -301,4 +317,5 @@ def find_known(a: Entrant, b: Entrant, *, questions: int) -> Known:
         same_questions=max(1, math.ceil(within / needed)) if needed > 0 else None,
         at_best=NormalDist().cdf(mean / math.sqrt(between)) if between > 0 else 1.0 if mean > 0 else 0.5,
         new_questions=max(1, math.ceil(z**2 * (between + within) / mean**2)) if mean > 1e-9 else None,
+        informative=int((abs(apart) > 1e-9).sum()),
     )

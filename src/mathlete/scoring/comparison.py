@@ -12,6 +12,7 @@ from mathlete.metrics import (
     format_interval,
     format_percent,
     format_with_error,
+    judge_change,
     paired_difference,
 )
 from mathlete.runs import MANIFEST, read_manifest
@@ -145,8 +146,8 @@ def describe_difference(by: Interval, *, differing: int | None = None) -> str:
     'too few to say: they differ on 4 problems, 10 are needed'
     """
     value, lo, hi = (f"{100 * share:+.1f}" for share in (by.value, by.lo, by.hi))
-    verdict = "better" if by.lo > 0 else "worse" if by.hi < 0 else "no difference shown"
-    # The bootstrap calls four gains among a hundred problems sure; the exact test gives them a p of 0.125.
+    shown = judge_change(by, differing=differing)
+    verdict = {"better": "better", "worse": "worse"}.get(shown, "no difference shown")
     if differing is not None and differing < INFORMATIVE:
         verdict = f"too few to say: they differ on {counted(differing, 'problem')}, {INFORMATIVE} are needed"
     return f"pass@1 on hard problems: tuned is {value} points against base, paired 95% interval [{lo}, {hi}]: {verdict}"

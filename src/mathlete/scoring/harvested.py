@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Self
 
-from mathlete.metrics import INFORMATIVE, Interval, bootstrap
+from mathlete.metrics import INFORMATIVE, Interval, bootstrap, judge_change
 from mathlete.scoring.grading import Graded, judge
 from mathlete.solve import Policy
 from mathlete.text import agree, counted
@@ -60,7 +60,8 @@ class HarvestScores:
         """Return what they gave, in a sentence."""
         gain, few = self.gain, self.changed < INFORMATIVE
         late = f" ({self.unfinished} by the clock)" if self.unfinished else ""
-        judged = "better" if gain.lo > 0 else "worse" if gain.hi < 0 else "no difference at 95%"
+        shown = judge_change(gain, differing=self.changed)
+        judged = shown if shown in ("better", "worse") else "no difference at 95%"
         closed = f"{counted(self.samples, 'cut sample')}{late} {agree(self.samples, 'was', 'were')} closed"
         return (
             f"forced answers: {closed}, {self.answered} filled the box, "

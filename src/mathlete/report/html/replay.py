@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mathlete.metrics import Interval
+from mathlete.metrics import Verdict
 from mathlete.replay import Replay
 from mathlete.report.chart import Chart, Series
 from mathlete.report.html.headline import Card, Figure, Tone
@@ -17,6 +17,8 @@ _FARTHEST = 3.0
 """Longest submissions that the axis is long for a clock; farther off, it would press all points together."""
 _APART = 0.012
 """Share of the axis by which points stand apart that would hide each other."""
+_TONES: dict[Verdict, Tone] = {"better": "better", "worse": "worse", "few": "even", "even": "even"}
+_VERDICTS: dict[Verdict, str] = {"few": "too few problems differ to say", "even": "no difference shown"}
 
 
 def write_replay(result: Replay, folder: Path, *, recording: str, names: Sequence[str], timed: bool) -> list[Path]:
@@ -46,7 +48,7 @@ def write_replay(result: Replay, folder: Path, *, recording: str, names: Sequenc
 
 def build_replay_chart(result: Replay, names: Sequence[str]) -> Chart:
     """Return the paired change of each policy with its 95% interval against the time of a submission."""
-    changes = [outcome.change for outcome in result.outcomes]
+    changes = [outcome.change.value for outcome in result.outcomes]
     walls = [outcome.submission_s for outcome in result.outcomes]
     longest = max(walls) or 1.0
     # A clock far off would press all points together at the left.
@@ -61,8 +63,8 @@ def build_replay_chart(result: Replay, names: Sequence[str]) -> Chart:
         "clock, on the same questions: paired, 95%. Further left is cheaper, above the line better; the questions' "
         f"luck is in neither. Vertical lines: clocks.{beyond} Points that would hide each other stand a little apart.",
         kind="points",
-        x=_spread(walls, [change.value for change in changes]),
-        series=_series(changes),
+        x=_spread(walls, changes),
+        series=_series(result),
         x_label="seconds of a submission, mean",
         y_label="change of the score",
         ids=names,
@@ -70,8 +72,9 @@ def build_replay_chart(result: Replay, names: Sequence[str]) -> Chart:
     )
 
 
-def _series(changes: Sequence[Interval]) -> list[Series]:
-    tones = [_judge(change) for change in changes]
+def _series(result: Replay) -> list[Series]:
+    changes = [outcome.change for outcome in result.outcomes]
+    tones = [_TONES[outcome.verdict] for outcome in result.outcomes]
     return [
         Series(
             name=words,
@@ -89,10 +92,6 @@ def _series(changes: Sequence[Interval]) -> list[Series]:
     ]
 
 
-def _judge(change: Interval) -> Tone:
-    return "better" if change.lo > 0 else "worse" if change.hi < 0 else "even"
-
-
 def _spread(walls: Sequence[float], changes: Sequence[float]) -> list[float]:
     """Return the walls, those of points in one place moved apart."""
     width, height = max(walls) or 1.0, (max(changes) - min(changes)) or 1.0
@@ -108,12 +107,11 @@ def _best_card(result: Replay, names: Sequence[str]) -> Card:
     scored = [(round(one.score.new_set.value, 6), -one.submission_s) for one in result.outcomes]
     at = scored.index(max(scored))
     best, score = result.outcomes[at], result.outcomes[at].score.new_set
-    tone = _judge(best.change)
-    verdicts = {"better": "better", "worse": "worse", "even": "no difference shown"}
+    verdict = _VERDICTS.get(best.verdict, best.verdict)
     return Card(
         title=f"highest score: {names[at]}",
-        verdict=f"{verdicts[tone]} against all samples",
-        tone=tone,
+        verdict=f"{verdict} against all samples",
+        tone=_TONES[best.verdict],
         figures=[
             Figure(
                 label=f"score of {result.questions}, 90% on a new set",

@@ -1,0 +1,121 @@
+"""Ranking: which of the policies that were tried may be handed in, and which of these is best.
+
+The highest of several scores is high by luck, too. So what is handed in has majority's vote or one that is shown to
+beat it, and a stopping rule that is safe with every n that was tried, or that pays under its clock: its score, less
+what the rule may lose at the low end of its own change, is above those of all safe rules on the same clock. Of these
+the highest score is best, where a gain that is not shown counts for nothing, and of equal ones the quickest.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mathlete.competitions import Competition
+from mathlete.replay.outcomes import Outcome, find_low_end
+
+_FIT = {
+    "vote": "majority's and those whose vote is shown to beat it",
+    "stop": "those whose stop is safe, or pays under its clock",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The best of the policies, and what it was best of."""
+
+    outcome: Outcome
+    model: int
+    """Which of the models it is of: 0 is the first."""
+    is_fit: bool
+    """Whether it may be handed in; False: nothing that was tried may."""
+    passed_over: tuple[str, ...]
+    """What those that were passed over lack: `vote`, `stop`."""
+
+    def describe_rule(self) -> str:
+        """Return which policies it is the best of, as the end of a sentence; "" where all may be handed in."""
+        if not self.is_fit:
+            return f", though {self.describe_unfit()}"
+        return ", of " * bool(self.passed_over) + " and ".join(_FIT[name] for name in self.passed_over)
+
+    def describe_unfit(self) -> str:
+        """Return why nothing that was tried may be handed in, and what to try."""
+        if not self.outcome.is_shown:
+            return "no vote that was tried is shown to beat majority; try --vote majority too"
+        return "no stop that was tried is shown to be safe; try --stop none too"
+
+
+def find_best(tried: Sequence[Sequence[Outcome]], *, questions: int, rules: Competition) -> Found | None:
+    """Return the best policy of one or several models; None where no notebook can have any of them.
+
+    Args:
+        tried: the outcomes of each model's policies.
+        questions: questions of a submission.
+        rules: those of the competition, by which the clocks were replayed.
+    """
+    possible = [
+        (model, one)
+        for model, outcomes in enumerate(tried)
+        for one in list_possible(outcomes, questions=questions, rules=rules)
+    ]
+    if not possible:
+        return None
+    # Safe is what every policy that was tried says of a rule, also one that no notebook can have.
+    stops = [[id(one) for one in outcomes if is_stop_fit(one, outcomes, questions=questions)] for outcomes in tried]
+    shown = [(model, one) for model, one in possible if one.is_shown]
+    fit = [(model, one) for model, one in shown if id(one) in stops[model]]
+    lacking = {
+        "vote": len(shown) < len(possible),
+        "stop": any(id(one) not in stops[model] for model, one in possible),
+    }
+    model, best = max(fit or shown or possible, key=lambda pair: (round(_worth(pair[1]), 6), -pair[1].submission_s))
+    passed_over = tuple(name for name, does in lacking.items() if does)
+    return Found(outcome=best, model=model, is_fit=bool(fit), passed_over=passed_over)
+
+
+def list_possible(outcomes: Sequence[Outcome], *, questions: int, rules: Competition) -> list[Outcome]:
+    """Return those that a notebook can have, which has no clock without allowances.
+
+    Clocks that `Wall.refuse` refuses are among them only where no other was tried: the rest can be handed on.
+    """
+    shared = [one for one in outcomes if one.wall is None or one.wall.floor_s is not None]
+    fit = [one for one in shared if one.wall is None or one.wall.refuse(questions=questions, rules=rules) is None]
+    return fit or shared
+
+
+def group_stops(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
+    """Return {stopping rule: its outcomes}, in the order in which the rules were tried."""
+    rules: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        rules.setdefault(outcome.stop, []).append(outcome)
+    return rules
+
+
+def list_safe_stops(outcomes: Sequence[Outcome], *, questions: int) -> list[str]:
+    """Return the stopping rules that are safe with every n that was tried: one n alone may have been lucky."""
+    return [
+        stop
+        for stop, tried in group_stops(outcomes).items()
+        if stop == "none" or all(one.stops_safely(questions=questions) for one in tried)
+    ]
+
+
+def is_stop_fit(outcome: Outcome, tried: Sequence[Outcome], *, questions: int) -> bool:
+    """Return whether its stopping rule is safe, or pays under its clock, by those that were tried with it."""
+    safe = list_safe_stops(tried, questions=questions)
+    if outcome.stop in safe:
+        return True
+    beside = [one for one in tried if one.stop in safe and _setting(one) == _setting(outcome)]
+    by = outcome.by_stop
+    if outcome.wall is None or by is None or not beside:
+        return False
+    # The seconds that it saves are known as well as the recorded ones; what it does to answers is not.
+    least = outcome.score.new_set.value - (by.value - find_low_end(by, informative=by.informative))
+    return least > max(one.score.new_set.value for one in beside)
+
+
+def _setting(outcome: Outcome) -> tuple[object, ...]:
+    return (outcome.n, outcome.max_tokens, outcome.vote, outcome.harvest, outcome.wall)
+
+
+def _worth(outcome: Outcome) -> float:
+    """Return the score without a gain that is not shown."""
+    return outcome.score.new_set.value - (0.0 if outcome.verdict == "better" else max(0.0, outcome.change.value))

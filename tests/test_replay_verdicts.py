@@ -1,0 +1,203 @@
+"""What may be said of a change, and so handed in: one rule for every word of a replay."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mathlete.competitions import competition
+from mathlete.metrics import Interval, judge_change
+from mathlete.problems import Problem
+from mathlete.replay.outcomes import Change, Cost, Outcome, Score
+from mathlete.replay.policies import list_recorded_votes
+from mathlete.replay.ranking import find_best
+from mathlete.replay.selection import Candidate, CandidateChoice, Known
+from mathlete.replay.simulation import Wall
+from mathlete.replay.verdicts import describe_safety, judge_policy, judge_vote
+from mathlete.sampling import Sample
+from mathlete.scoring import Pool
+from mathlete.scoring.comparison import describe_difference
+from mathlete.scoring.harvested import HarvestScores
+from mathlete.shipped import suggest_recording
+from tests.conftest import CommandLine
+from tests.test_replay_selection import pool, write_run
+
+AIMO_3 = competition("aimo-3")
+NOTHING = Interval(value=0, lo=0, hi=0)
+PLAIN = Outcome(
+    n=8, max_tokens=9, stop="none", vote="majority", wall=None, change=NOTHING, informative=0, p_overrun=0,
+    spent=Cost(arrivals=1, wall_s=1, generated_s=1), saved=Cost(arrivals=0, wall_s=0, generated_s=0), submission_s=9,
+    submission_p95_s=9, score=Score(new_set=NOTHING, subset=NOTHING, same_set=NOTHING, all_runs=NOTHING),
+    by_stop=Change(value=0, lo=0, hi=0, informative=0),
+)  # fmt: skip
+
+
+def tried(score: float, change: tuple[float, float, float], informative: int, **more: Any) -> Outcome:
+    value, lo, hi = change
+    by, of_score = Interval(value=value, lo=lo, hi=hi), replace(PLAIN.score, new_set=Interval(value=score, lo=0, hi=50))
+    return replace(PLAIN, score=of_score, change=by, informative=informative, **more)
+
+
+def stopped(stop: str, score: float, change: tuple[float, float, float], informative: int, **more: Any) -> Outcome:
+    by = Change(value=change[0], lo=change[1], hi=change[2], informative=informative)
+    return tried(score, change, informative, **{"stop": stop, "submission_s": 5, "by_stop": by, **more})
+
+
+def say_of(by: Interval, number: int) -> list[str]:
+    """What every command says of a change on which so many problems differ."""
+    one = tried(5.0, (by.value, by.lo, by.hi), number, vote="logprob")
+    forced = HarvestScores(
+        weight=0.5, samples=9, unfinished=0, answered=9, right=9, tokens=9, seconds=1.0, without=0.5, gain=by,
+        changed=number,
+    )  # fmt: skip
+    return [
+        judge_policy(one),
+        judge_vote(by, problems=number).replace("beats majority", "better").replace("loses to majority", "worse"),
+        describe_difference(by, differing=number).rpartition(": ")[2],
+        forced.describe().rpartition(", ")[2],
+    ]
+
+
+@given(st.floats(-2, 2), st.floats(0, 1), st.floats(0, 1), st.integers(0, 20))
+def test_every_word_that_claims_a_difference_claims_what_the_one_rule_does(
+    value: float, below: float, above: float, number: int
+) -> None:
+    by = Interval(value=value, lo=value - below, hi=value + above)
+    shown = judge_change(by, differing=number)
+    for words in say_of(by, number):
+        assert words.startswith("better") == (shown == "better"), words
+        assert words.startswith("worse") == (shown == "worse"), words
+    known = Known(
+        better="b", worse="a", difference=by, same_questions=1, at_best=0.9, new_questions=1, informative=number
+    )
+    silent = "not shown" in known.describe(questions=5)
+    assert [tried(5.0, (value, by.lo, by.hi), number, vote="length").is_shown, not silent] == [shown == "better"] * 2
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "chosen"),
+    [
+        # An unsafe stop with the highest score, one whose gain is that of a single problem, and the safe one beside it.
+        ([tried(39.42, (0, 0, 0), 0), stopped("aimo2", 39.59, (0.16, -0.86, 1.43), 12)], "none"),
+        ([tried(13.44, (0, 0, 0), 0), stopped("votes4", 13.87, (0.42, 0.0, 1.25), 1)], "none"),
+        ([tried(13.44, (0, 0, 0), 0), stopped("exact", 13.44, (0, 0, 0), 0)], "exact"),
+        # A gain that is not shown counts for nothing, one that is shown does.
+        ([tried(9.0, (0, 0, 0), 0, submission_s=1), stopped("beta95", 9.1, (0.1, -0.1, 1.0), 20)], "none"),
+        ([tried(9.0, (0, 0, 0), 0, submission_s=1), stopped("beta95", 9.5, (0.5, 0.1, 1.0), 20)], "beta95"),
+        # Safe with one n, not with another: lucky with the first.
+        (
+            [
+                tried(9.0, (0, 0, 0), 0),
+                stopped("votes4", 9.0, (0, 0, 0), 0),
+                stopped("votes4", 8, (-1, -2, 0), 20, n=16),
+            ],
+            "none",
+        ),
+        # Nothing else was tried: it is handed in, and said to be so.
+        ([stopped("aimo2", 39.59, (0.16, -0.86, 1.43), 12)], "aimo2, though"),
+    ],
+)
+def test_a_stop_is_handed_in_that_is_safe(outcomes: list[Outcome], chosen: str) -> None:
+    found = find_best([outcomes], questions=50, rules=AIMO_3)
+    assert found
+    assert found.outcome.stop + ", though" * (not found.is_fit) == chosen
+    unsafe = [one for one in outcomes if not one.stops_safely(questions=50)]
+    said = describe_safety(outcomes, questions=50)
+    assert all(any(f"not shown safe: {one.stop} (" in line for line in said) for one in unsafe)
+    assert ("stop" in found.passed_over) == bool(unsafe)
+
+
+@pytest.mark.parametrize(
+    ("score", "by_stop", "stop"),
+    [
+        (36.6, (-0.3, -0.9, 0.1, 40), "votes4"),
+        # No more than what it may lose at the low end, or than the gain that a few problems give.
+        (36.6, (-0.3, -3.0, 0.1, 40), "exact"),
+        (36.6, (1.5, 0.0, 3.0, 40), "votes4"),
+        (36.6, (1.5, 0.0, 3.0, 3), "exact"),
+        # A clock that cuts nothing.
+        (34.2, (-0.3, -0.9, 0.1, 40), "exact"),
+    ],
+)
+def test_an_unsafe_stop_is_handed_in_where_it_pays_under_its_clock(
+    score: float, by_stop: tuple[float, float, float, int], stop: str
+) -> None:
+    wall, clocked = Wall(wall_s=900, floor_s=9, ceiling_s=90), (-5.6, -7.5, -4.0)
+    exact = stopped("exact", 34.5, clocked, 40, wall=wall, by_stop=PLAIN.by_stop)
+    value, lo, hi, number = by_stop
+    by = Change(value=value, lo=lo, hi=hi, informative=number)
+    unsafe = stopped("votes4", 30.0, (-2, -3, -1), 40, n=4)
+    loose = stopped("votes4", score, clocked, 40, wall=wall, by_stop=by)
+    found = find_best([[exact, loose, unsafe]], questions=50, rules=AIMO_3)
+    assert found
+    assert (found.outcome.stop, found.is_fit, found.passed_over[-1:]) == (stop, True, ("stop",))
+
+
+def test_what_is_selected_is_what_is_handed_in() -> None:
+    candidates = [
+        Candidate(name=name, score=score, public=9, expected_maximum=9, selected=0.5)
+        for name, score in (("plain", 13.47), ("luck", 14.6))
+    ]
+    choice = CandidateChoice(
+        select=2, candidates=candidates, by_replay=14.6, by_public=14.32, hindsight=15, known=[], chosen="plain"
+    )
+    said = choice.describe(questions=50)[0]
+    assert said.startswith(
+        "select plain: 13.47 of 50 expected where it counts (luck has 14.60, a gain that is not shown)"
+    )
+    assert CandidateChoice.from_json(choice.to_json()) == choice
+    # What is below 0 is the simulation's noise.
+    assert replace(choice, by_public=14.7).regret == 0
+
+
+@pytest.mark.usefixtures("workdir")
+def test_the_best_models_policy_is_handed_in(evaluate: CommandLine) -> None:
+    shares = [number / 29 for number in range(30)]
+    write_run("lost", pool("lost", shares))
+    write_run("won", pool("won", [min(1, share + 0.2) for share in shares], seed=1))
+    words = ("--n", 2, "--simulations", 200, "--stop", "none", "--select", 2, "--write-policy", "p.json", "--json")
+    for first, other in (("lost", "won"), ("won", "lost")):
+        shown = " ".join(evaluate("replay", first, "--versus", other, *words).stderr.split())
+        assert "select won · n=2 · none: " in shown
+        assert "to hand in the policy of won with the highest score:" in shown
+        assert '"recordings": ["won"]' in " ".join(Path("p.json").read_text().split()).replace("[ ", "[").replace(
+            " ]", "]"
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "lacking"),
+    [
+        ([{"logprob_mean": -1.0}], {"tail"}),
+        ([{"logprob_tail": -1.0}], {"logprob"}),
+        ([{}], {"logprob", "tail"}),
+        ([{"logprob_mean": -1.0, "logprob_tail": -1.0}], set()),
+        # Some logs of several had no tail; a sample without either had numbers that were not finite.
+        ([{"logprob_mean": -1.0, "logprob_tail": -1.0}, {"logprob_mean": -1.0}], {"tail"}),
+        ([{"logprob_mean": -1.0, "logprob_tail": -1.0}, {}], set()),
+        ([{"logprob_mean": -1.0, "logprob_tail": -1.0, "text": ""}], {"strength"}),
+        ([{"logprob_mean": -1.0, "logprob_tail": -1.0, "tokens": 0}], {"length"}),
+    ],
+)
+def test_a_vote_is_tried_only_where_its_own_field_was_recorded(
+    fields: list[Mapping[str, Any]], lacking: set[str]
+) -> None:
+    samples = [
+        Sample(**{
+            "problem_id": "a", "index": index, "seed": index, "text": "x", "answer": "2", "tokens": 9, "finish": "stop",
+            "seconds": 1.0, **given,
+        })
+        for index, given in enumerate(fields)
+    ]  # fmt: skip
+    recorded = Pool.of([Problem(id="a", statement="?", gold="2")], {"a": samples})
+    assert {"majority", "logprob", "tail", "length", "strength"} - {*list_recorded_votes(recorded)} == lacking
+
+
+@pytest.mark.parametrize("name", ["POCKET", "qwen-coder-0.5b"])
+def test_a_recording_that_ships_is_named_to_who_misspells_it(name: str) -> None:
+    shipped = "pocket" if name == "POCKET" else "qwen-coder-0.5b-gsm8k"
+    assert f"did you mean {shipped}?" in suggest_recording(Path(name))
