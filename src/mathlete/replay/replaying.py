@@ -70,7 +70,7 @@ class Replay:
             **({"versus": [*map(self._list_policies, self.others)]} if self.others else {}),
         }
 
-    def _list_policies(self, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    def _list_policies(self, outcomes: Sequence[Outcome]) -> list[dict[str, object]]:
         return [outcome.to_json(questions=self.questions) for outcome in outcomes]
 
     @classmethod
