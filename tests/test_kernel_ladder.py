@@ -96,7 +96,7 @@ def texts(engine: Ladder) -> list[str]:
     ("code", "quiet_s", "cause"),
     [
         (OUT_OF_MEMORY, None, "GPU memory: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 46.00 MiB"),
-        (HANGS, 0.2, "no progress: it printed nothing for 0 s while it loaded"),
+        (HANGS, 0.2, "no progress: it printed and read nothing for 0 s while it loaded"),
         (HANGS, None, "the model was not loaded within 6 s"),
     ],
 )

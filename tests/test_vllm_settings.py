@@ -156,3 +156,14 @@ def test_a_model_that_sees_or_hears_is_asked_for_text_alone_and_a_plain_one_for_
     arguments = _engine_args(VllmSettings(), source, max_tokens=64)
     assert arguments.get("language_model_only", "not named") == (True if asked else "not named")
     assert arguments["skip_tokenizer_init"] is True
+
+
+@pytest.mark.parametrize(("level", "told"), [(None, False), ("ERROR", False), ("INFO", True)])
+def test_who_hears_more_than_errors_hears_of_each_file_of_the_weights(
+    level: str | None, told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vllm_like.stand_in(monkeypatch)
+    monkeypatch.delenv("VLLM_LOGGING_LEVEL", raising=False)
+    if level:
+        monkeypatch.setenv("VLLM_LOGGING_LEVEL", level)
+    assert _engine_args(VllmSettings(), find_model("pocket"), max_tokens=64)["use_tqdm_on_load"] is told

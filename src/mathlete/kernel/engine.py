@@ -19,6 +19,7 @@ from queue import Empty, SimpleQueue
 from typing import Protocol
 
 from mathlete.kernel.causes import find_cause_of_end
+from mathlete.kernel.signs import Signs
 from mathlete.problems import Problem
 from mathlete.prompts import PromptSettings
 from mathlete.sampling import Sample, SamplingConfig
@@ -35,7 +36,7 @@ _READY = 0
 _DYING_S = 3.0
 """Seconds from the end of a process's pipe to its own end."""
 _LOOK_S = 1.0
-"""Seconds between two looks at a log that must grow."""
+"""Seconds between two looks for a sign of life."""
 _SIGNALS = {
     signal.SIGBUS: "SIGBUS: shared memory of the machine that is full, or a file that was cut under it",
     signal.SIGKILL: "SIGKILL: somebody ended it, or the machine for want of main memory",
@@ -102,7 +103,8 @@ class EngineProcess:
             tools: whether, and how, the model may run Python.
             prompt: what stands in its prompt otherwise than its folder says.
             world: packages of its own; None: those of this process.
-            quiet_s: seconds after which one that prints nothing while it loads hangs; None: only the time ends it.
+            quiet_s: seconds after which one hangs that loads, prints nothing and takes nothing into memory; None: only
+                the time ends it.
             command: what starts the process.
             on_ready: called with what each process says of itself once it has loaded, and with `load_s`.
         """
@@ -147,8 +149,8 @@ class EngineProcess:
         began = time.monotonic()
         if self._world is not None:
             self._world.wait(timeout_s=timeout_s)
-        self._start_process()
-        reply = self._wait_until_ready(ends=began + timeout_s, timeout_s=timeout_s)
+        signs = Signs(self._log, group=self._start_process())
+        reply = self._wait_until_ready(signs, ends=began + timeout_s, timeout_s=timeout_s)
         if reply is None:
             raise EngineError(self.cause_of_death())
         facts = reply.get("engine")
@@ -156,23 +158,23 @@ class EngineProcess:
         load_s = round(time.monotonic() - began, 1)
         self._on_ready({**(facts if isinstance(facts, dict) else {}), "load_s": load_s})
 
-    def _wait_until_ready(self, *, ends: float, timeout_s: float) -> Reply | None:
+    def _wait_until_ready(self, signs: Signs, *, ends: float, timeout_s: float) -> Reply | None:
         """Return the process's first reply, None where it ended; end it where nothing comes."""
-        replies, size, moved = self._inbox.replies(_READY), 0, time.monotonic()
+        replies, moved = self._inbox.replies(_READY), time.monotonic()
         while True:
             left_s = max(0.0, ends - time.monotonic())
             try:
                 return replies.get(timeout=left_s if self._quiet_s is None else min(left_s, _LOOK_S))
             except Empty:
                 now = time.monotonic()
-            if size != (size := self._log.stat().st_size):
+            if signs.came():
                 moved = now
             if now >= ends:
                 self.close()
                 raise EngineError(f"the model was not loaded within {timeout_s:.0f} s")
             if self._quiet_s is not None and now - moved > self._quiet_s:
                 self.close()
-                raise EngineError(f"no progress: it printed nothing for {self._quiet_s:.0f} s while it loaded")
+                raise EngineError(f"no progress: it printed and read nothing for {self._quiet_s:.0f} s while it loaded")
 
     def stream(
         self, problem: Problem, *, seeds: Mapping[int, int], config: SamplingConfig
@@ -260,7 +262,8 @@ class EngineProcess:
         if not spoke:
             self.fruitless, self.trouble = self.fruitless + 1, trouble
 
-    def _start_process(self) -> None:
+    def _start_process(self) -> int:
+        """Start the process; return its group, which is its own."""
         self.close()
         self.starts += 1
         self.fruitless, self.trouble, self.served = 0, "", False
@@ -279,6 +282,7 @@ class EngineProcess:
             )
         threading.Thread(target=_read, args=(self._process, self._inbox), name="engine-pipe", daemon=True).start()
         self._send(self._settings)
+        return self._process.pid
 
     def _send(self, value: Mapping[str, object]) -> None:
         if self._process is None or self._process.stdin is None:
@@ -293,7 +297,7 @@ class EngineProcess:
         if self._world is None:
             return {**os.environ}
         path = os.pathsep.join(filter(None, [str(self._world.folder), os.environ.get("PYTHONPATH")]))
-        # What vLLM says while it loads is how a hang is told from slow work.
+        # By what vLLM says while it loads, too, a hang is told from slow work.
         return {**os.environ, "PYTHONPATH": path, "VLLM_LOGGING_LEVEL": "INFO"}
 
     def cause_of_death(self) -> str:

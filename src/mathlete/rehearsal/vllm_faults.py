@@ -60,6 +60,17 @@ _SHM = (
 _PORT = (
     "import socket\ntaken = socket.create_server(('', 0)); mark()\nsocket.create_server(('', taken.getsockname()[1]))"
 )
+_WAITS = """mark()
+while True:
+    say('No available shared memory broadcast block found in 60 seconds.'); time.sleep(0.5)"""
+_SLOWLY = """import mmap
+from pathlib import Path
+mark(); held = []
+for part in range(20):
+    for file in Path(settings['model']).glob('*.safetensors'):
+        with file.open('rb') as weights, mmap.mmap(weights.fileno(), 0, prot=mmap.PROT_READ) as pages:
+            held.append(bytes(pages))
+    time.sleep(0.5)"""
 _NAN = "from mathlete.lost import finite_logprob\nmark(); finite_logprob(float('nan'))"
 _EMPTY = """for sample in self.sampler.stream(problem, seeds=seeds, config=config):
     mark()
@@ -126,7 +137,7 @@ _BOOT = (
         "vllm-boot-endless",
         "it goes on talking and never comes up",
         vllm_process(
-            "mark()\nwhile True:\n    say('waiting for core engine proc'); time.sleep(0.5)",
+            _WAITS,
             steps=FIRST,
             load_max_s=60.0,
         ),
@@ -298,11 +309,8 @@ _PLACE = (
     ),
     _fault(
         "vllm-disk-slow",
-        "the weights come so slowly that it loads longer than it may be silent",
-        vllm_process(
-            "mark()\nfor part in range(20):\n    say(f'Loading checkpoint shards: {part * 5}%'); time.sleep(0.5)",
-            quiet_s=5.0,
-        ),
+        "the weights come so slowly that it loads longer than it may be silent, and says nothing of them",
+        vllm_process(_SLOWLY, quiet_s=5.0),
         expect_up("vllm"),
     ),
     _to_embedded(

@@ -2,8 +2,9 @@
 
 The notebook, its ladder, its watchdog and the process of each step are real. In the processes of vLLM's steps the own
 decode loop draws in vLLM's place, and does what vLLM does when it fails: it says vLLM's very words and ends, says
-nothing any more, is killed, or does for real what vLLM would, such as to write where nothing can be written. The
-packages that the notebook installs are a stand-in's; the last step of the ladder is the embedded engine as it is.
+nothing any more, is killed, or does for real what vLLM would, such as to write where nothing can be written. While it
+loads it says nothing: that it goes on is seen as it is of vLLM, by what it reads. The packages that the notebook
+installs are a stand-in's; the last step of the ladder is the embedded engine as it is.
 """
 
 import zipfile
@@ -20,11 +21,11 @@ FIRST, SAFER, EVERY = ("vllm",), ("vllm", "vllm with safer settings"), ()
 _MODULE = "mathlete_vllm_stand_in"
 _HASH = "--hash=sha256:"
 _CHILD = """\
-import os, signal, sys, threading, time
+import os, signal, sys, time
 from dataclasses import replace
 import mathlete.kernel.engine_child as child
 from mathlete.lost import EngineGone
-_open, _calls, _up = child.open_sampler, [], threading.Event()
+_open, _calls = child.open_sampler, []
 _again = os.path.exists("struck.txt")
 
 
@@ -39,11 +40,6 @@ def name_step(given):
         return "vllm"
     alone = given["tensor_parallel"] == 1 and os.path.exists("/tmp/gpus")  # a CPU counts as one all the time
     return "vllm on one GPU" if alone else "vllm with safer settings"
-
-
-def tell_progress():
-    while not _up.wait(1.0):
-        say("INFO 11-30 00:00:00 [weight_utils.py:1] Loading safetensors checkpoint shards")
 
 
 class Faulty:
@@ -67,11 +63,7 @@ def open_sampler(settings, *more):
     strikes = not {steps} or name_step(settings["vllm"]) in {steps}
     if strikes:
         {on_open}
-    threading.Thread(target=tell_progress, daemon=True).start()
-    try:
-        sampler = _open({{**settings, "engine": "transformers"}}, *more)
-    finally:
-        _up.set()
+    sampler = _open({{**settings, "engine": "transformers"}}, *more)
     return Faulty(sampler) if strikes else sampler
 
 
@@ -143,7 +135,7 @@ def vllm_process(
             and `_again`, whether an earlier process was struck.
         on: "open", while it loads, or "stream", in a question.
         steps: those of the ladder that it strikes; empty: all of vLLM's.
-        quiet_s: seconds of silence after which the watchdog ends a step that loads, at the clock's fastest.
+        quiet_s: seconds without a sign of life after which the watchdog ends a step that loads, at the clock's fastest.
         load_max_s: seconds in which all steps must have loaded, likewise; None: the rehearsal's.
         setup: code of the notebook, before it serves.
     """

@@ -368,7 +368,8 @@ def _engine_args(settings: VllmSettings, source: ModelSource, *, max_tokens: int
         # Otherwise the folder's generation_config.json would add its own top_k and penalties.
         "generation_config": "vllm",
         "disable_log_stats": True,
-        "use_tqdm_on_load": False,
+        # A word for each file of the weights, to whom it says more than its errors.
+        "use_tqdm_on_load": os.environ.get("VLLM_LOGGING_LEVEL") not in (None, "ERROR"),
         # Otherwise it would build what turns pictures and sounds into tokens, and that needs the tokenizer.
         **({"language_model_only": True} if shape.multimodal else {}),
         **settings.to_arguments(gpus=gpus, heads=shape.shares, context=source.context_tokens(), max_tokens=max_tokens),
