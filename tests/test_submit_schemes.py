@@ -1,6 +1,9 @@
 """How weights are stored, held against the kernels that vLLM 0.19.1 has for them."""
 
+import importlib
 import shutil
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +17,7 @@ from mathlete.export.formats.compressed import write_w8a8
 from mathlete.export.formats.weights import WriteOptions
 from mathlete.kernel import KernelConfig
 from mathlete.models import GPUS, ModelSource, find_model, load_model
+from mathlete.models.descriptions import reads_text_part
 from mathlete.runs import read_json, write_json
 from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import VllmSettings
@@ -330,12 +334,64 @@ def test_every_file_that_says_how_weights_are_stored_is_read(
     if word == "dense" or "quantization_config" in config:
         source.require_described()
         return
-    # vLLM reads it, transformers would take such weights for dense ones; those of a part for texts an old one may.
-    in_part = "text_config" in config
-    with pytest.raises(UserError, match=r"transformers (of the image may|would) take them for dense ones"):
-        source.require_described(on_kaggle=in_part)
-    if in_part:
+    # vLLM reads it, transformers would take such weights for dense ones.
+    with pytest.raises(UserError, match=r"transformers of the image would take them for dense ones"):
+        source.require_described(on_kaggle=True)
+    if "text_config" in config and reads_text_part():
         source.require_described()
+        return
+    with pytest.raises(UserError, match=r"transformers would take them for dense ones(?s:.*)with --model$"):
+        source.require_described()
+
+
+@pytest.mark.parametrize(
+    ("looks_at", "reads"),
+    [
+        (lambda config: hasattr(config, "quantization_config"), False),  # as 5.0.0 does
+        (lambda config: getattr(config.get_text_config(decoder=True), "quantization_config", None), True),
+    ],
+)
+def test_the_transformers_that_is_here_is_asked_whether_it_reads_the_part_for_texts(
+    looks_at: Callable[[object], object], reads: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = importlib.import_module("transformers.quantizers.auto")
+    monkeypatch.setattr(auto, "get_hf_quantizer", lambda config, *_: looks_at(config))
+    reads_text_part.cache_clear()
+    source = ModelSource(name="", location=str(model_of(tmp_path, text_config={"quantization_config": awq()})))
+    with nullcontext() if reads else pytest.raises(UserError, match="quantization_config in text_config of"):
+        source.require_described()
+    reads_text_part.cache_clear()
+
+
+OTHERS: list[tuple[dict[str, object], dict[str, object] | None, str, bool | None]] = [
+    # config.json, the file of ModelOpt, machine, whether vLLM serves it (None: as `choose_engine` says)
+    ({"compression_config": packed(strategy="channel")}, None, "NvidiaH100", True),
+    ({"compression_config": packed(3, strategy="channel")}, None, "NvidiaH100", False),
+    ({"compression_config": packed(strategy="channel")}, None, "NvidiaTeslaP100", False),
+    ({}, MODELOPT, "NvidiaH100", None),
+    ({}, MODELOPT, "NvidiaTeslaT4", None),
+]
+
+
+@pytest.mark.parametrize(("own", "beside", "machine", "served"), OTHERS)
+def test_a_cure_names_vllm_only_where_a_build_for_it_would_be_taken(
+    own: dict[str, object], beside: dict[str, object] | None, machine: str, served: bool | None, tmp_path: Path
+) -> None:
+    model, config = tmp_path / "model", KernelConfig()
+    shutil.copytree(find_model("pocket").location, model)
+    write_json(model / "config.json", {**read_json(model / "config.json"), **own})
+    if beside is not None:
+        write_json(model / "hf_quant_config.json", beside)
+    with pytest.raises(UserError, match="config.json must say in quantization_config") as refused:
+        check_serving(model, config, weights=False, machine=machine)
+    named = "(--engine vllm)" in refused.value.cure
+    try:
+        choose_engine("vllm", model=model, machine=machine, config=config, weights=0)
+    except UserError:
+        assert not named
+    else:
+        assert named
+    assert served in (None, named)
 
 
 def test_weights_of_an_older_modelopt_are_none_that_an_engine_takes_for_dense(tmp_path: Path) -> None:

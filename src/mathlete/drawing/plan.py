@@ -63,7 +63,8 @@ class DrawingPlan:
         """
         source, prompts = self.engine.source, self.engine.prompts
         if self.engine.name != "openai":  # servers have weights of their own
-            source.require_weights(by_vllm=self.engine.name == "vllm")
+            other = "vLLM on a GPU reads this one (--engine vllm)"
+            source.require_weights(by_vllm=self.engine.name == "vllm", other=other)
         try_template(
             [Rendering(partial(prompts.render, problem.statement)) for problem in self.problems],
             where=source.location,

@@ -1,5 +1,6 @@
 """A model's config.json, completed by what another file says of how its weights are stored."""
 
+import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,9 @@ def find_quantization(config: Mapping[str, object]) -> Mapping[str, object] | No
 def name_undescribed(config: Mapping[str, object], *, on_kaggle: bool = False) -> str:
     """Return what alone says how weights are stored, and transformers does not read; "" where it reads that.
 
-    That of the part for texts is read by transformers 5.23.0 (`get_hf_quantizer` of quantizers/auto.py); of Kaggle's
-    image, which has 5.0.0, that is not known here.
+    Args:
+        config: a model's config.json.
+        on_kaggle: whether the transformers of Kaggle's image is asked, else the one that is here.
 
     >>> name_undescribed({"compression_config": {"quant_method": "compressed-tensors"}})
     'compression_config'
@@ -41,7 +43,30 @@ def name_undescribed(config: Mapping[str, object], *, on_kaggle: bool = False) -
         return ""
     inner = config.get("text_config")
     within = isinstance(inner, Mapping) and isinstance(inner.get("quantization_config"), Mapping)
-    return ("quantization_config in text_config" if on_kaggle else "") if within else "compression_config"
+    if not within:
+        return "compression_config"
+    return "" if not on_kaggle and reads_text_part() else "quantization_config in text_config"
+
+
+@functools.cache
+def reads_text_part() -> bool:
+    """Return whether the transformers that is here reads how weights are stored where the part for texts says it.
+
+    5.17 does (`get_hf_quantizer` of quantizers/auto.py); 5.0.0, which Kaggle's image has, looks at the whole alone.
+    """
+    from transformers.quantizers import auto
+
+    asked = list[object]()
+
+    class Whole:
+        """A model's config that says nothing itself."""
+
+        def get_text_config(self, **how: object) -> "Whole":
+            asked.append(how)
+            return self
+
+    auto.get_hf_quantizer(Whole(), None, None, True, {})
+    return bool(asked)
 
 
 def complete_config(config: dict[str, Any], *, read: Callable[[str], Mapping[str, object] | None]) -> dict[str, Any]:

@@ -122,8 +122,12 @@ class ModelSource:
         """
         return complete_config(self.read_described("config.json"), read=self._find_described)
 
-    def require_described(self, *, on_kaggle: bool = False) -> None:
+    def require_described(self, *, on_kaggle: bool = False, other: str = "") -> None:
         """Check that transformers, here or in Kaggle's image, reads how weights that are not dense are stored.
+
+        Args:
+            on_kaggle: whether it is the image's.
+            other: a cure that the caller knows beside another model, such as another engine.
 
         Raises:
             UserError: another place than it reads says so, and it would take the bytes for the numbers themselves; or
@@ -132,12 +136,13 @@ class ModelSource:
         own = self.read_described("config.json")
         modelopt = MODELOPT_FILE if find_quantization(own) is None and self.is_quantized() else ""
         if where := modelopt or name_undescribed(own, on_kaggle=on_kaggle):
+            mounted = ", and with --model-source where one is mounted" if on_kaggle else ""
             rename = "" if modelopt else f"write what {where} says as quantization_config of config.json itself, or "
             raise UserError(
                 "config.json must say in quantization_config how weights are stored: transformers "
-                f"{'of the image may' if on_kaggle else 'would'} take them for dense ones",
+                f"{'of the image ' if on_kaggle else ''}would take them for dense ones",
                 value=f"{where} of {self.location} alone",
-                cure=f"{rename}name the original model with --model; vLLM on a GPU reads this one (--engine vllm)",
+                cure=f"{rename}name the original model with --model{mounted}{other and f'; {other}'}",
             )
 
     def _find_described(self, name: str) -> dict[str, object] | None:
@@ -162,19 +167,20 @@ class ModelSource:
             raise explain_unreachable(self, error, described=alone) from error
         return read_json(Path(str(file)))
 
-    def require_weights(self, *, by_vllm: bool = False) -> None:
+    def require_weights(self, *, by_vllm: bool = False, other: str = "") -> None:
         """Check that a model in a folder has weights that can be read without running code, and what is read with them.
 
         Args:
             by_vllm: whether vLLM alone reads them: it finds weights, and how they are stored, where transformers does
                 not.
+            other: as of `require_described`.
 
         Raises:
             UserError: it has none, only pickled ones, only a part of them, or a file that is broken; or transformers
                 would not read how they are stored.
         """
         if not by_vllm:
-            self.require_described()
+            self.require_described(other=other)
         if self.folder is None:
             return
         if not [*self.folder.glob("*.safetensors")]:

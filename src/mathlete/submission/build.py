@@ -156,7 +156,7 @@ class Build:
 
     def check_serving(self) -> None:
         """Raise UserError where the engine could not draw with the model: of tokenizer, context, attention, types."""
-        check_serving(self.model, self.config, weights=self.mounted is None)
+        check_serving(self.model, self.config, weights=not self.mounted, machine=self.machine, size=self.weight_bytes)
 
     def hashes(self) -> Hashes:
         """Hash every file of the build: as slow as reading the weights.
@@ -340,7 +340,7 @@ def build_submission(
         say("--vllm-wheels not used: the engine is another one")
     config = replace(config, engine=choice.engine)
     needed = (*list_needed(model, engine=config.engine, vllm=config.vllm), *requirements)
-    tight = check_serving(model, config, weights=names.uploads_model)
+    tight = check_serving(model, config, weights=names.uploads_model, machine=shape, size=size)
     config, told = settle_steps(config, model=model, machine=shape, weights=size)
     for line in filter(None, (tight, told)):
         say(line)

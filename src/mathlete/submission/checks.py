@@ -11,7 +11,7 @@ from mathlete.models import Device, Shape, find_model
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.embedded_fit import find_unloadable, is_crowded
-from mathlete.submission.engine_choice import find_lack_of_room, find_refusal
+from mathlete.submission.engine_choice import find_lack_of_room, find_refusal, name_other_engine
 from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_downloads, lint_kernel, lint_model
 from mathlete.submission.metadata import DOWNLOADS, DOWNLOADS_FOLDER, KERNEL_FILE
 from mathlete.submission.mounts import read_mounted
@@ -100,10 +100,13 @@ def _export(build: Build) -> Iterator[Refusal]:
     try:
         verify_if_made(build.model)
         source, by_vllm = find_model(str(build.model)), build.config.engine == "vllm"
+        other = name_other_engine(
+            model=build.model, machine=build.machine, config=build.config, weights=build.weight_bytes
+        )
         if build.mounted is None:
-            source.require_weights(by_vllm=by_vllm)
+            source.require_weights(by_vllm=by_vllm, other=other)
         elif not by_vllm:
-            source.require_described(on_kaggle=True)
+            source.require_described(on_kaggle=True, other=other)
     except UserError as error:
         yield refusal_of(error)
 

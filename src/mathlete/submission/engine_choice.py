@@ -74,6 +74,15 @@ def _is_for_vllm(model: Path) -> bool:
     return bool(VllmShape.of(Shape.read_config(model)).experts) or not any(one.embedded for one in formats_of(model))
 
 
+def name_other_engine(*, model: Path, machine: str, config: KernelConfig, weights: int) -> str:
+    """Return that a build for vLLM would be taken, in words of a cure; "" where none would."""
+    try:
+        choose_engine("vllm", model=model, machine=machine, config=config, weights=weights)
+    except UserError:
+        return ""
+    return "vLLM reads this one (--engine vllm)"
+
+
 def find_refusal(*, model: Path, machine: str, config: KernelConfig, weights: int) -> UserError | None:
     """Return why vLLM cannot serve a model on a machine of Kaggle's; None where nothing speaks against it.
 

@@ -11,6 +11,7 @@ from mathlete.kernel import KernelConfig
 from mathlete.models import Shape, find_model, load_prompt_format
 from mathlete.runs import read_json
 from mathlete.sampling.embedded import check_covered
+from mathlete.submission.engine_choice import name_other_engine
 from mathlete.submission.vllm_fit import QUESTION_TOKENS
 
 _DENSE = frozenset(("F64", "F32", "F16", "BF16"))
@@ -23,7 +24,7 @@ _LENGTH = 8
 """Bytes before a header, which say its length. Source: huggingface.co/docs/safetensors, "Format"."""
 
 
-def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) -> str:
+def check_serving(model: Path, config: KernelConfig, *, weights: bool = True, machine: str = "", size: int = 0) -> str:
     """Check tokenizer, padding, template, context, attention and types of a model, as the engine does when it opens it.
 
     Returns what a person should know of the room for a question; "" where nothing.
@@ -32,19 +33,22 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True) ->
         model: the export.
         config: how the notebook answers.
         weights: whether the folder must have weights.
+        machine: Kaggle's machine shape, by which a cure may name another engine; empty: none does.
+        size: the bytes of the model's weights.
 
     Raises:
         UserError: the engine could not draw with it.
     """
     source = replace(find_model(str(model)), prompt=config.prompt)
+    other = name_other_engine(model=model, machine=machine, config=config, weights=size) if machine else ""
     if weights:
-        source.require_weights(by_vllm=config.engine == "vllm")
+        source.require_weights(by_vllm=config.engine == "vllm", other=other)
     else:
         source.measure_weights()  # no file here is cut
     prompts = load_prompt_format(source)
     if config.engine == "transformers":
         check_covered(source.load_config())
-        source.require_described(on_kaggle=True)
+        source.require_described(on_kaggle=True, other=other)
     longest = max(config.competition.placeholders.values(), key=len)
     prompt, asked, own = len(prompts.prompt_ids(longest)), config.policy.longest_tokens, source.context_tokens()
     context, cure = own, "a model that attends to more"
