@@ -47,6 +47,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "harvest_vllm",
         "sampling_vllm_border",
         "vllm_settings",
+        "vllm_shapes",
         "bench_sampling",
         "kernel_server",
         "kernel_ladder",

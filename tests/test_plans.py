@@ -101,7 +101,9 @@ def test_hours_are_arithmetic_over_a_share_of_the_peak() -> None:
     [
         ({"text_config": {"hidden_size": 8}}, "a decoder behind other parts, such as one for images (text_config)"),
         ({"kv_lora_rank": 512}, "keys and values of low rank (kv_lora_rank)"),
-        ({"hybrid_override_pattern": "M*M"}, "layers that are no attention (hybrid_override_pattern)"),
+        ({"hybrid_override_pattern": "M*M"}, "layers of several kinds (hybrid_override_pattern)"),
+        ({"full_attention_interval": 4}, "linear attention (full_attention_interval)"),
+        ({"attn_layer_period": 8, "mamba_d_state": 16}, "layers of state (mamba_d_state)"),
         ({"layer_types": ["full_attention", "conv"]}, "conv (layer_types)"),
     ],
 )

@@ -1,5 +1,6 @@
 """Shapes of decoders: how many parameters they have and where, from numbers of their config alone."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,15 +15,15 @@ from mathlete.models.names import ModelSource
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 """What the configs of Qwen, Mixtral and gpt-oss, DeepSeek, and ERNIE call the experts of a layer."""
 _OTHER_LAYERS = {
-    "text_config": "a decoder behind other parts, such as one for images",
-    "kv_lora_rank": "keys and values of low rank",
-    "hybrid_override_pattern": "layers that are no attention",
-    "state_size": "layers of state",
-    "ssm_state_size": "layers of state",
-    "mamba_d_state": "layers of state",
-    "linear_num_key_heads": "linear attention",
+    r"text_config": "a decoder behind other parts, such as one for images",
+    r"kv_lora_rank": "keys and values of low rank",
+    r"(ssm_)?state_size|(mamba|ssm)_\w+": "layers of state",
+    r"linear_(num|attn)_\w+|full_attention_interval": "linear attention",
+    r"hybrid_\w+|(layers_)?block_types?|attn_(layer|type)_\w+|full_attn_idxs": "layers of several kinds",
+    r"layer_group_size|conv_L_cache": "layers of several kinds",
 }
-"""What configs of other models have: DeepSeek, Nemotron-H, Mamba, Falcon-H1, Qwen3-Next. Their plan would be wrong."""
+"""{words that configs of other models have: what they tell of}: DeepSeek; Mamba, Falcon-H1, Bamba, Plamo 2; Qwen3-Next,
+OLMo-hybrid, Kimi-linear, MiniMax; Nemotron-H, Zamba2, Jamba, LFM2, Ring. Their plan would be wrong."""
 _ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 """Types of layers, in a config's layer_types, that need what attention needs, or less."""
 PLAIN = frozenset(("gemma", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3"))
@@ -108,6 +109,17 @@ class Shape:
         said = [part.get(name) for part in parts for name in ("dtype", "torch_dtype")]
         return weights // next((_NARROWER.get(str(one), 1) for one in said if one), 1)
 
+    @staticmethod
+    def name_other_layers(config: Mapping[str, object]) -> str:
+        """Return what a config.json has beside attention and feed-forward, and the word that tells; "" of nothing.
+
+        >>> Shape.name_other_layers({"num_hidden_layers": 48, "full_attention_interval": 4})
+        'linear attention (full_attention_interval)'
+        """
+        said = [name for name, value in config.items() if value]
+        told = ((words, name) for word, words in _OTHER_LAYERS.items() for name in said if re.fullmatch(word, name))
+        return next((f"{words} ({name})" for words, name in told), "")
+
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> "Shape":
         """Return the shape that a config.json describes."""
@@ -118,7 +130,7 @@ class Shape:
                 value=f"{config[experts]} experts a layer ({experts} in config.json)",
                 cure="choose a dense model: a mixture of experts is neither planned nor trained here",
             )
-        other = next((f"{words} ({name})" for name, words in _OTHER_LAYERS.items() if config.get(name)), "")
+        other = cls.name_other_layers(config)
         if types := {*map(str, config.get("layer_types") or ())} - _ATTENTION:
             other = f"{', '.join(sorted(types))} (layer_types)"
         if other:

@@ -13,8 +13,9 @@ from mathlete.kaggle_image import vllm_facts
 from mathlete.models import Shape
 from mathlete.sampling.served.vllm_settings import VllmSettings
 
-_OTHER_CACHES = ("kv_lora_rank", "layers_block_type", "hybrid_override_pattern", "attn_type_list", "block_configs")
-"""Words by which layers keep other than all keys and values of a sample."""
+_OTHER_CACHES = ("block_configs", "attention_chunk_size", "interleaved_sliding_window", "num_kv_shared_layers")
+"""Words by which layers of attention keep other than all keys and values of a sample: of Nemotron-NAS, Llama 4,
+openPangu, Gemma 3n."""
 _LOW_RANK = (
     *("AXK1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_mtp", "glm_moe_dsa", "glm4_moe_lite"),
     *("glm4_moe_lite_mtp", "kimi_k2", "kimi_linear", "longcat_flash", "pangu_ultra_moe", "pangu_ultra_moe_mtp"),
@@ -175,4 +176,4 @@ def _keeps_less(text: Mapping[str, object]) -> bool:
     kinds = text.get("layer_types")
     windows = text.get("sliding_window") and text.get("use_sliding_window") is not False
     others = isinstance(kinds, list) and any(kind != "full_attention" for kind in kinds)
-    return bool(windows or others or any(text.get(name) for name in _OTHER_CACHES))
+    return bool(windows or others or Shape.name_other_layers(text) or any(text.get(name) for name in _OTHER_CACHES))
