@@ -382,7 +382,7 @@ def test_a_cure_names_vllm_only_where_a_build_for_it_would_be_taken(
     write_json(model / "config.json", {**read_json(model / "config.json"), **own})
     if beside is not None:
         write_json(model / "hf_quant_config.json", beside)
-    with pytest.raises(UserError, match="config.json must say in quantization_config") as refused:
+    with pytest.raises(UserError, match=r"config\.json must say in quantization_config") as refused:
         check_serving(model, config, weights=False, machine=machine)
     named = "(--engine vllm)" in refused.value.cure
     try:

@@ -1,16 +1,22 @@
-"""Of which models vLLM keeps the keys and values of all tokens in each layer, by their config.json."""
+"""What has room in vLLM: which models keep all keys and values, by their config.json, and which words are wrong."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mathlete.errors import UserError
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
 from mathlete.sampling import SamplingConfig
-from mathlete.sampling.served import VllmShape
+from mathlete.sampling.served import VllmSettings, VllmShape
 from mathlete.solve import Policy
+from mathlete.submission.engine_choice import EngineWord, choose_engine
 from mathlete.submission.vllm_memory import find_crowding
+from tests.test_submit_vllm import model_of
 
 PLAIN: dict[str, object] = {
     **{"num_hidden_layers": 48, "num_attention_heads": 16, "num_key_value_heads": 2, "hidden_size": 2048},
@@ -65,6 +71,52 @@ def test_a_hybrid_without_layer_types_has_room_where_it_has_room() -> None:
     models = (PLAIN, {**PLAIN, "full_attention_interval": 4})
     refused = [find_crowding(config, gpu=gpu, shared=1, weights=int(76.4 * 2**30), model=one) for one in models]
     assert [bool(one) for one in refused] == [True, False]
+
+
+QWEN_32B: dict[str, object] = {
+    **{"architectures": ["Qwen3ForCausalLM"], "num_hidden_layers": 64, "num_attention_heads": 64, "head_dim": 128},
+    **{"num_key_value_heads": 8, "hidden_size": 5120, "intermediate_size": 25600, "max_position_embeddings": 40960},
+    "quantization_config": {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": [128, 128]},
+}
+TP, USED = "--vllm.tensor-parallel", "--vllm.gpu-memory-utilization"
+WORDED = [
+    # machine, settings, how the cure begins
+    ("NvidiaL4", VllmSettings(tensor_parallel=1), f"leave {TP} out, or export with fewer bits"),
+    ("NvidiaH100", VllmSettings(gpu_memory_utilization=0.3), f"leave {USED} out, or export"),
+    ("NvidiaH100", VllmSettings(gpu_memory_utilization=0.45, eager=True), f"leave {USED} out, or export"),
+    ("NvidiaL4", VllmSettings(tensor_parallel=1, gpu_memory_utilization=0.3), f"leave {TP} and {USED} out, or"),
+    (
+        "NvidiaL4",
+        VllmSettings(tensor_parallel=1, extra={"data_parallel_size": "4"}),
+        f"leave {TP} and --vllm.extra",
+    ),
+    # What the refusal says of one word would not do.
+    ("NvidiaL4", VllmSettings(tensor_parallel=1, kv_gib=12), f"leave {TP} out"),
+    # It names the word itself.
+    ("NvidiaH100", VllmSettings(kv_gib=60), "43.8 at most, or leave it out"),
+    ("NvidiaL4", VllmSettings(tensor_parallel=3), "leave it out"),
+]
+
+
+@pytest.mark.parametrize("word", ["vllm", "auto"])
+@pytest.mark.parametrize(("machine", "vllm", "begins"), WORDED)
+def test_a_word_that_alone_is_wrong_is_named_by_the_cure(
+    machine: str, vllm: VllmSettings, begins: str, word: EngineWord, tmp_path: Path
+) -> None:
+    given: dict[str, Any] = {"model": model_of(tmp_path, **QWEN_32B), "machine": machine, "weights": 34 * 2**30}
+    config = replace(KernelConfig(), vllm=vllm)
+    with pytest.raises(UserError) as refused:
+        choose_engine(word, config=config, **given)
+    assert refused.value.cure.startswith(begins)
+    for flag, less in vllm.list_without():
+        if refused.value.cure.startswith(f"leave {flag} out"):
+            assert choose_engine("vllm", config=replace(config, vllm=less), **given).engine == "vllm"
+
+
+def test_a_word_is_not_named_where_there_is_no_room_without_it_either(tmp_path: Path) -> None:
+    config = replace(KernelConfig(), vllm=VllmSettings(tensor_parallel=1))
+    with pytest.raises(UserError, match="Fix: export with fewer bits"):
+        choose_engine("vllm", model=model_of(tmp_path, **QWEN_32B), machine="NvidiaL4", config=config, weights=2**37)
 
 
 @pytest.mark.slow

@@ -32,9 +32,9 @@ ENGINE_LOG, INSTALL_LOG = "engine.log", "install.log"
 VLLM_PACKAGES = Path("/tmp/mathlete-vllm")
 """Where vLLM's packages go: its process alone sees them."""
 QUIET_S = 240.0
-"""Seconds after which a vLLM hangs that loads, prints nothing and takes nothing into memory. Between two words of a boot
-lie one to two minutes for the compiling of a model; for its weights, as many as the disk needs, which is seen by what
-is read (`kernel/signs.py`)."""
+"""Seconds after which a vLLM hangs that loads, prints nothing and takes nothing into memory. Between two words of a
+boot lie one to two minutes for the compiling of a model; for its weights, as many as the disk needs, which is seen by
+what is read (`kernel/signs.py`)."""
 
 
 class Iteration(Protocol):

@@ -1,7 +1,7 @@
 """Signs of life of a process that loads: what it prints, and what it and all that it started take into memory.
 
-Whoever reads weights takes in pages, however slow the disk is; so does a compiler. What waits for a lock, or spins until
-a GPU answers that never will, takes in nothing: time of the CPU would tell it from work no better than silence does.
+Whoever reads weights takes in pages, however slow the disk is; so does a compiler. What waits for a lock, or spins
+until a GPU answers that never will, takes in nothing: time of the CPU tells it from work no better than silence does.
 """
 
 import os

@@ -56,6 +56,7 @@ def reads_text_part() -> bool:
     """
     from transformers.quantizers import auto
 
+    look: Callable[..., object] = auto.get_hf_quantizer
     asked = list[object]()
 
     class Whole:
@@ -65,7 +66,7 @@ def reads_text_part() -> bool:
             asked.append(how)
             return self
 
-    auto.get_hf_quantizer(Whole(), None, None, True, {})
+    look(Whole(), None, None, True, {})
     return bool(asked)
 
 

@@ -1,5 +1,6 @@
 """Which engine the notebook runs, and why: vLLM where the machine has a GPU that it serves, else the embedded one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -64,9 +65,24 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
     # No word of the user's is a reason to take another engine without asking.
     is_worded = idle and (refusal.rule.startswith("--vllm.") or ask(replace(config, vllm=VllmSettings())) is None)
     if word == "vllm" or is_worded or (curable and _is_for_vllm(model)):
-        raise refusal
+        raise _name_words(refusal, vllm=config.vllm, fits=lambda less: ask(replace(config, vllm=less)) is None)
     cure = f"; cured for vLLM by {refusal.cure}" if curable else ""
     return EngineChoice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{cure}{unused}")
+
+
+def _name_words(refusal: UserError, *, vllm: VllmSettings, fits: Callable[[VllmSettings], bool]) -> UserError:
+    """Return a refusal whose cure names the words of the user's that alone are wrong, where it names none of them."""
+    said, less = f"{refusal.rule} {refusal.value} {refusal.cure}", vllm.list_without()
+    every, alone = [flag for flag, _ in less], [flag for flag, without in less if fits(without)]
+    if any(flag.split()[-1] in said for flag in alone):
+        return refusal
+    if not alone and len(every) > 1 and fits(VllmSettings()):
+        alone = [" and ".join(every)]
+    if not alone:
+        return refusal
+    # What it says of one of its words would not do.
+    others = "" if any(flag.split()[0] in refusal.rule for flag in every) else f", or {refusal.cure}"
+    return UserError(refusal.rule, value=refusal.value, cure=f"leave {alone[0]} out{others}")
 
 
 def _is_for_vllm(model: Path) -> bool:

@@ -8,7 +8,7 @@
 
 import re
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from mathlete.errors import UserError, parse_word, require
 
@@ -100,6 +100,22 @@ class VllmSettings:
         """
         names = (name for name in self.list_changed() if among is None or name in among)
         return [f"--vllm.{name.replace('_', '-')}" for name in names]
+
+    def list_without(self) -> "list[tuple[str, VllmSettings]]":
+        """Return (flag, the settings without it) of each that is not the default, and of each word of `extra`.
+
+        >>> [flag for flag, _ in VllmSettings(kv_gib=4.0, extra={"block_size": "32"}).list_without()]
+        ['--vllm.kv-gib', '--vllm.extra block_size']
+        """
+        usual = vars(VllmSettings())
+        own = (
+            (name, flag) for name, flag in zip(self.list_changed(), self.list_flags(), strict=True) if name != "extra"
+        )
+        less = [(flag, replace(self, **{name: usual[name]})) for name, flag in own]
+        for name in self.extra:
+            others = {other: value for other, value in self.extra.items() if other != name}
+            less.append((f"--vllm.extra {name}", replace(self, extra=others)))
+        return less
 
     def list_named(self, said: str) -> list[str]:
         """Return the flags that a message of vLLM's is about: of what was set, and is in it by name or by word.
