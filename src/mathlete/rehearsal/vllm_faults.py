@@ -65,8 +65,8 @@ while True:
     say('No available shared memory broadcast block found in 60 seconds.'); time.sleep(0.5)"""
 _SLOWLY = """import mmap
 from pathlib import Path
-mark(); held = []
-for part in range(20):
+mark(); held, ends = [], time.monotonic() + 2 * _quiet_s
+while time.monotonic() < ends:
     for file in Path(settings['model']).glob('*.safetensors'):
         with file.open('rb') as weights, mmap.mmap(weights.fileno(), 0, prot=mmap.PROT_READ) as pages:
             held.append(bytes(pages))

@@ -26,7 +26,7 @@ from dataclasses import replace
 import mathlete.kernel.engine_child as child
 from mathlete.lost import EngineGone
 _open, _calls = child.open_sampler, []
-_again = os.path.exists("struck.txt")
+_again, _quiet_s = os.path.exists("struck.txt"), {quiet_s}
 
 
 def say(text):
@@ -132,7 +132,7 @@ def vllm_process(
 
     Args:
         body: what goes wrong; `settings` is at hand in "open", `problem`, `seeds`, `config` and `_calls` in "stream",
-            and `_again`, whether an earlier process was struck.
+            and `_again`, whether an earlier process was struck; in both `_quiet_s`, the watchdog's seconds.
         on: "open", while it loads, or "stream", in a question.
         steps: those of the ladder that it strikes; empty: all of vLLM's.
         quiet_s: seconds without a sign of life after which the watchdog ends a step that loads, at the clock's fastest.
@@ -143,7 +143,7 @@ def vllm_process(
     def inject(draft: Draft) -> None:
         lines = body.replace("\n", "\n        ")
         filled = {"on_open": lines if on == "open" else "pass", "on_stream": lines if on == "stream" else "pass"}
-        code = _CHILD.format(module=_MODULE, steps=repr(steps), **filled)
+        code = _CHILD.format(module=_MODULE, steps=repr(steps), quiet_s=quiet_s * draft.slow, **filled)
         marking = MARK.format(name=draft.fault) + code
         limit = "" if load_max_s is None else _LIMIT.format(load_max_s=load_max_s * draft.slow)
         cell = _CELL.format(quiet_s=quiet_s * draft.slow, code=marking, setup=setup + limit)
