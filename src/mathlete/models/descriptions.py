@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from mathlete.errors import UserError
 from mathlete.runs import read_json
 
 MODELOPT_FILE = "hf_quant_config.json"
@@ -68,6 +69,30 @@ def reads_text_part() -> bool:
 
     look(Whole(), None, None, True, {})
     return bool(asked)
+
+
+def explain_undescribed(
+    config: Mapping[str, object], *, beside: bool, location: str, on_kaggle: bool, other: str
+) -> UserError | None:
+    """Return the error of a model whose weights transformers would take for dense ones; None where it reads of them.
+
+    Args:
+        config: the model's own config.json.
+        beside: whether the file of ModelOpt alone says how they are stored.
+        location: the model's.
+        on_kaggle: whether the transformers of Kaggle's image is asked, else the one that is here.
+        other: a cure beside another model; empty: there is none.
+    """
+    if not (where := MODELOPT_FILE if beside else name_undescribed(config, on_kaggle=on_kaggle)):
+        return None
+    mounted = ", and with --model-source where one is mounted" if on_kaggle else ""
+    rename = "" if beside else f"write what {where} says as quantization_config of config.json itself, or "
+    return UserError(
+        "config.json must say in quantization_config how weights are stored: transformers "
+        f"{'of the image ' if on_kaggle else ''}would take them for dense ones",
+        value=f"{where} of {location} alone",
+        cure=f"{rename}name the original model with --model{mounted}{other and f'; {other}'}",
+    )
 
 
 def complete_config(config: dict[str, Any], *, read: Callable[[str], Mapping[str, object] | None]) -> dict[str, Any]:

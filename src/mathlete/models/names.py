@@ -13,7 +13,7 @@ from mathlete.files import replace_when_done
 from mathlete.folders import measure_file
 from mathlete.gates import find_run_export
 from mathlete.models.contexts import find_context
-from mathlete.models.descriptions import MODELOPT_FILE, complete_config, find_quantization, name_undescribed
+from mathlete.models.descriptions import complete_config, explain_undescribed, find_quantization
 from mathlete.models.unreadable import explain_unreachable, explain_unreadable
 from mathlete.models.weights import measure_weights, require_finite_file, require_whole_files, tell_unfinished
 from mathlete.prompts import PromptSettings, SavedPrompt
@@ -134,16 +134,10 @@ class ModelSource:
                 the model is not on this machine nor on the hub.
         """
         own = self.read_described("config.json")
-        modelopt = MODELOPT_FILE if find_quantization(own) is None and self.is_quantized() else ""
-        if where := modelopt or name_undescribed(own, on_kaggle=on_kaggle):
-            mounted = ", and with --model-source where one is mounted" if on_kaggle else ""
-            rename = "" if modelopt else f"write what {where} says as quantization_config of config.json itself, or "
-            raise UserError(
-                "config.json must say in quantization_config how weights are stored: transformers "
-                f"{'of the image ' if on_kaggle else ''}would take them for dense ones",
-                value=f"{where} of {self.location} alone",
-                cure=f"{rename}name the original model with --model{mounted}{other and f'; {other}'}",
-            )
+        beside = find_quantization(own) is None and self.is_quantized()
+        wrong = explain_undescribed(own, beside=beside, location=self.location, on_kaggle=on_kaggle, other=other)
+        if wrong:
+            raise wrong
 
     def _find_described(self, name: str) -> dict[str, object] | None:
         if self.folder is not None:
