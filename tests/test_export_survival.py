@@ -17,7 +17,9 @@ from mathlete.export.greedy import compare_greedy
 from mathlete.export.limits import find_breaches, find_kept_breaches, find_merge_breaches
 from mathlete.export.merge import compare_bases, describe_bases
 from mathlete.export.records import EffectFigures, Hop, MergeFigures, SurvivalFigures, TuningChange
+from mathlete.export.records.intervals import change_to_json
 from mathlete.gates import SURVIVAL, Noise
+from mathlete.metrics import paired_change
 from mathlete.models import Device
 from mathlete.problems import Problem
 from mathlete.report import survival_table
@@ -223,6 +225,7 @@ BASES = {
         (EffectFigures, {"hops": [], "heldout": HELDOUT}),
         (EffectFigures, {"hops": [], "heldout": HELDOUT, "noise": NOISE.to_json(), **OUTCOME}),
         (Hop, {**HOP, **SURE}),
+        (Hop, {**HOP, "change": [-0.005, -0.02, 0.01, 1.0]}),
         (MergeFigures, {**BASES, **MERGED}),
         (MergeFigures, MERGED),
         (MergeFigures, {**MERGED, "noise": 1e-13, "limit": 1e-5, **OUTCOME}),
@@ -280,8 +283,40 @@ def test_the_base_of_lower_loss_is_proposed_else_the_nearer(shift: float, propos
     comparison = compare_bases(both, reference=both["dequant"], rows=rows)  # type: ignore[arg-type]
     assert comparison.proposed == proposed
     assert comparison.bases["dequant"].kl == 0 < comparison.bases["original"].kl
-    words = describe_bases(comparison, chosen="dequant")
-    assert ("--merge-base original" in words) == (proposed == "original")
+    words = describe_bases(comparison, chosen="dequant", most=1.0)
+    assert words.endswith(": --merge-base original --overwrite") == (proposed == "original")
+    # What the merge's own gate will refuse is proposed with the one way that ends.
+    words = describe_bases(comparison, chosen="dequant", most=1e-9)
+    assert ("--merge-base original --overwrite --accept-refused REASON" in words) == (proposed == "original")
+
+
+def test_one_row_proposes_no_base_by_its_loss() -> None:
+    rows, likely = rows_of(6), torch.tensor([[0.0] * 9 + [1.0]] * 4)
+    dequant, original = (torch.log_softmax(logits, -1) for logits in (0.9 * likely, likely))
+    comparison = compare_bases(
+        {"dequant": dequant, "original": original},
+        reference=dequant,
+        rows=rows,  # type: ignore[arg-type]
+    )
+    assert comparison.bases["original"].loss != comparison.bases["dequant"].loss
+    words = describe_bases(comparison, chosen="dequant", most=1.0)
+    assert words.endswith(", too few to tell: no difference shown, dequant is nearer to the trained model")
+
+
+@pytest.mark.parametrize(
+    ("answered", "changed", "refused"),
+    [(1, 1, False), (2, 2, False), (5, 5, False), (6, 6, True), (6, 3, False), (20, 4, False), (20, 6, True),
+     (50, 5, False), (200, 6, True)],
+)  # fmt: skip
+def test_few_changed_answers_are_chance_in_every_gate(answered: int, changed: int, refused: bool) -> None:
+    """By the sign test 5 that all went one way have a p of 1/16, 6 one of 1/32."""
+    same, other = [1.0] * answered, [0.0] * changed + [1.0] * (answered - changed)
+    fall, rise = (change_to_json(paired_change(*pair)) for pair in ((same, other), (other, same)))
+    hop = {**HOP, "answered": answered, "unchanged": 1 - changed / answered, "beyond_noise": rise}
+    assert bool(breaches(hop, noise=replace(NOISE, changed=0))) == refused
+    for change in ({"accuracy_change": fall}, {"loss_change": rise}):
+        general = TuningChange.from_json({**GENERAL, **change})
+        assert bool([*find_kept_breaches(general, Forgetting(accuracy=0.0, loss=0.0))]) == refused
 
 
 def test_greedy_answers_are_compared_as_answers_not_as_text() -> None:

@@ -28,6 +28,8 @@ _EXACT_SIGNS = 14
 INFORMATIVE = 10
 """Problems that must inform a change, a finish-order bias, a standard error or a sample size: fewer claim nothing. It
 is the usual condition for a normal approximation of a share, at least ten on either side."""
+SIGNIFICANT = 0.05
+"""p-value below which a difference counts as shown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,26 @@ class Interval:
     value: float
     lo: float
     hi: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change(Interval):
+    """A difference on the same problems, its paired 95% interval, and what an exact test says beside that.
+
+    >>> Change(value=-1.0, lo=-1.0, hi=-1.0, p=1.0).is_shown, Change(value=-1.0, lo=-1.0, hi=-1.0, p=0.03).is_shown
+    (False, True)
+    """
+
+    p: float | None = None
+    """Two-sided, of the sign-flip test over problems; None in a file of an earlier version, and for no number."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether it is no chance: the interval leaves out 0, and the exact test says so too.
+
+        The bootstrap knows no problem but those it was given: of one that changed its interval is that change alone.
+        """
+        return not self.lo <= 0 <= self.hi and (self.p is None or self.p < SIGNIFICANT)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +205,17 @@ def paired_difference(base: Sequence[float], tuned: Sequence[float], *, seed: in
     if len(base) != len(tuned):
         raise ValueError(f"a paired comparison needs the same problems, got {len(base)} and {len(tuned)}")
     return bootstrap([after - before for before, after in zip(base, tuned, strict=True)], seed=seed)
+
+
+def paired_change(before: Sequence[float], after: Sequence[float]) -> Change:
+    """Return after - before on the same problems in the same order, by interval and by exact test.
+
+    >>> paired_change([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
+    Change(value=-1.0, lo=-1.0, hi=-1.0, p=0.25)
+    """
+    differences = [new - old for old, new in zip(before, after, strict=True)]
+    p = paired_p(differences) if all(map(math.isfinite, differences)) else None
+    return Change(**asdict(paired_difference(before, after)), p=p)
 
 
 def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
@@ -351,6 +384,32 @@ def format_with_error(value: float, error: float | None) -> str:
     ('50.0 ± 2.1', '100.0')
     """
     return format_percent(value) if error is None else f"{format_percent(value)} ± {format_percent(error)}"
+
+
+def format_ends(change: Interval, *, digits: int = 1) -> str:
+    """Return the interval of a difference; one of no width knows nothing, and is not told.
+
+    >>> format_ends(Interval(value=4.0, lo=-1.0, hi=9.04)), format_ends(Interval(value=0.0, lo=0.0, hi=0.0))
+    ('[-1.0, +9.0]', 'too few to tell')
+    """
+    return f"[{change.lo:+.{digits}f}, {change.hi:+.{digits}f}]" if change.lo != change.hi else "too few to tell"
+
+
+def format_change(change: Interval, *, digits: int = 1, unit: str = "") -> str:
+    """Return a difference with its interval, as `format_ends` has it.
+
+    >>> format_change(Interval(value=4.0, lo=-1.0, hi=9.04)), format_change(Interval(value=0.0, lo=0.0, hi=0.0))
+    ('+4.0 [-1.0, +9.0]', '+0.0, too few to tell')
+    >>> format_change(Interval(value=-0.25, lo=-0.5, hi=0.0), digits=3, unit=" nats")
+    '-0.250 nats [-0.500, +0.000]'
+    """
+    ends = format_ends(change, digits=digits)
+    return f"{change.value:+.{digits}f}{unit}{' ' if ends[0] == '[' else ', '}{ends}"
+
+
+def to_points(change: Interval) -> Interval:
+    """Return a difference of shares in points, hundredths."""
+    return Interval(value=100 * change.value, lo=100 * change.lo, hi=100 * change.hi)
 
 
 def format_interval(interval: Interval) -> str:

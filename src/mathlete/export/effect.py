@@ -23,7 +23,7 @@ from mathlete.export.reference import Heldout, Reference
 from mathlete.export.settings import Forgetting
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import judge_breaches, outcome_of
-from mathlete.metrics import paired_difference
+from mathlete.metrics import format_change, paired_change, to_points
 from mathlete.models import Device, ModelSource
 from mathlete.pocket import generate_items
 from mathlete.prompts import PromptFormat
@@ -156,7 +156,7 @@ def _change(heldout: Heldout, before: _Measured, after: _Measured, *, index: int
         source=source,
         problems=greedy.problems,
         loss=(old, new),
-        loss_change=paired_difference(*losses),
+        loss_change=paired_change(*losses),
         accuracy=(greedy.right_before / greedy.problems, greedy.right_after / greedy.problems),
         accuracy_change=greedy.change,
     )
@@ -175,10 +175,10 @@ def describe_effect(figures: EffectFigures) -> str:
 
 
 def _describe(change: TuningChange, problems: str) -> str:
-    (loss, new_loss), (right, new_right), points = change.loss, change.accuracy, change.accuracy_change
+    (loss, new_loss), (right, new_right) = change.loss, change.accuracy
     return (
         f"{problems}: loss {loss:.3f} → {new_loss:.3f}, greedy right {right:.1%} → {new_right:.1%} "
-        f"({100 * points.value:+.1f} points [{100 * points.lo:+.1f}, {100 * points.hi:+.1f}])"
+        f"({format_change(to_points(change.accuracy_change), unit=' points')})"
     )
 
 

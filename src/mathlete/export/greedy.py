@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mathlete.answers import compare, read_answer
-from mathlete.metrics import Interval, paired_difference
+from mathlete.metrics import Change, paired_change
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 
@@ -58,7 +58,7 @@ class GreedyComparison:
     unchanged: int
     right_before: int
     right_after: int
-    change: Interval
+    change: Change
     """Right answers, after - before, as a share of the problems, with its paired 95% interval."""
 
     @property
@@ -83,7 +83,7 @@ def compare_greedy(
         unchanged=sum(same for same, (a, _) in zip(unchanged, pairs, strict=True) if a is not None),
         right_before=int(sum(right[0])),
         right_after=int(sum(right[1])),
-        change=paired_difference(*right),
+        change=paired_change(*right),
     )
 
 

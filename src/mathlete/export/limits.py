@@ -7,6 +7,7 @@ from mathlete.export.records.exports import Hop
 from mathlete.export.records.tuning import TuningChange
 from mathlete.export.settings import Export, Forgetting, MergeBase, Survival
 from mathlete.gates import ACCEPT, Noise, Refused
+from mathlete.metrics import format_change, to_points
 from mathlete.models import Device
 
 _FEWEST_BITS = 1.0
@@ -16,10 +17,10 @@ _FEWEST_BITS = 1.0
 def find_kept_breaches(general: TuningChange, limits: Forgetting) -> Iterator[Refused]:
     """Yield what the tuning cost of the general problems beyond the limits; beyond chance."""
     accuracy, loss = general.accuracy_change, general.loss_change
-    if -accuracy.value > limits.accuracy and accuracy.hi < 0:
+    if -accuracy.value > limits.accuracy and accuracy.is_shown:
         yield _forgot(general, f"{limits.accuracy:.0%} of the accuracy", "accuracy", f"{-accuracy.value:.1%}")
-    # Both negated: a loss that is no number is a breach too.
-    if not loss.value <= limits.loss and not loss.lo <= 0:
+    # Negated: a loss that is no number is a breach too.
+    if not loss.value <= limits.loss and loss.is_shown:
         yield _forgot(general, f"{limits.loss:g} nats a token of loss", "loss", f"{loss.value:.3f}")
 
 
@@ -76,14 +77,12 @@ def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | 
             hop.name, hop.kl, engine=hop.engine, limits=limits, export=export, noise=noise, stored=stored
         )
     least = limits.unchanged_limit(noise, bits=EXPORT_FORMATS[hop.name].bits)
-    # Chance is excused: among few answers, one that changed is no sign of anything.
-    by_chance = hop.beyond_noise is not None and hop.beyond_noise.lo <= 0
+    # Chance is excused: among few answers, a few that changed are no sign of anything.
+    by_chance = hop.beyond_noise is not None and not (hop.beyond_noise.is_shown and hop.beyond_noise.value > 0)
     if hop.unchanged is not None and hop.unchanged < least and not by_chance:
         beside = f"; computing in {noise.dtype} alone leaves {1 - noise.changed_share:.1%}" if noise else ""
         if (more := hop.beyond_noise) is not None:
-            beside += (
-                f", {100 * more.value:+.1f} points [{100 * more.lo:+.1f}, {100 * more.hi:+.1f}] changed beyond that"
-            )
+            beside += f", {format_change(to_points(more), unit=' points')} changed beyond that"
         yield Refused(
             f"{hop.name} must leave at least {least:.0%} of greedy answers unchanged",
             value=f"{hop.unchanged:.1%} of {hop.answered} {_name_types(hop.name, hop.engine, stored=stored)}{beside}",

@@ -20,7 +20,7 @@ from mathlete.export.records.tuning import BaseComparison, BaseFigures, MergeFig
 from mathlete.export.settings import MergeBase, Survival
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import GateOutcome, judge_breaches
-from mathlete.metrics import paired_difference
+from mathlete.metrics import format_change, paired_change
 from mathlete.models import Device, ModelSource, load_model, load_prompt_format
 from mathlete.runs import Advance, read_json, require_space
 from mathlete.tune import load_4bit_base
@@ -59,7 +59,7 @@ def merge_adapter(
     bases = {tuned.base: stored.log_probabilities, **_measure_other_base(tuned, rows=rows, dtype=stored.dtype)}
     comparison = compare_bases(bases, reference=reference, rows=rows) if len(bases) > 1 else None
     if comparison:
-        say(describe_bases(comparison, chosen=tuned.base))
+        say(describe_bases(comparison, chosen=tuned.base, most=most))
     advance(4, 4, f"KL {stored.kl:.1e}")
     say(f"merge: KL {stored.kl:.1e}, stored in {stored.dtype}, at most {most:.1e}; noise of computing {noise:.1e}")
     breaches = find_merge_breaches(stored.kls, dtype=stored.dtype, limits=limits, noise=noise, base=tuned.base)
@@ -147,32 +147,36 @@ def compare_bases(
 ) -> BaseComparison:
     """Compare both bases' distance from the trained model and loss on held-out rows, and propose one.
 
-    That is the one of lower loss, where the paired 95% interval of the difference leaves out 0; else the nearer one.
+    That is the one of lower loss, where the difference is no chance; else the nearer one.
     """
     losses = {base: row_losses(values, rows) for base, values in log_probs.items()}
-    difference = paired_difference(losses["dequant"], losses["original"])
+    difference = paired_change(losses["dequant"], losses["original"])
     bases = {
         base: BaseFigures(kl=kl_divergence(reference, values), loss=sum(losses[base]) / len(losses[base]))
         for base, values in sorted(log_probs.items())
     }
     nearer = min(bases, key=lambda base: bases[base].kl)
-    proposed = "dequant" if difference.lo > 0 else "original" if difference.hi < 0 else nearer
+    lower: MergeBase = "dequant" if difference.value > 0 else "original"
+    proposed = lower if difference.is_shown else nearer
     return BaseComparison(bases=bases, loss_difference=difference, proposed=proposed)
 
 
-def describe_bases(comparison: BaseComparison, *, chosen: MergeBase) -> str:
-    """Describe both bases in a line, and which is better."""
+def describe_bases(comparison: BaseComparison, *, chosen: MergeBase, most: float) -> str:
+    """Describe both bases in a line, which is better, and how to take it; `most`: the largest KL of a merge."""
     both = "; ".join(
         f"{base} KL {figures.kl:.1e}, held-out loss {figures.loss:.4f}" for base, figures in comparison.bases.items()
     )
     difference, proposed = comparison.loss_difference, comparison.proposed
-    shown = difference.lo > 0 or difference.hi < 0
-    verdict = f"{proposed} is better" if shown else f"no difference shown, {proposed} is nearer to the trained model"
-    cure = "" if proposed == chosen else f": --merge-base {proposed} --overwrite"
-    return (
-        f"merge base: {both}; loss, original - dequant {difference.value:+.4f} "
-        f"[{difference.lo:+.4f}, {difference.hi:+.4f}]: {verdict}{cure}"
+    verdict = (
+        f"{proposed} is better"
+        if difference.is_shown
+        else f"no difference shown, {proposed} is nearer to the trained model"
     )
+    # Negated: a KL that is no number is refused too.
+    refused = not comparison.bases[proposed].kl <= most
+    accept = f" --accept-refused REASON, as that KL is above the limit of {most:.1e}" if refused else ""
+    cure = "" if proposed == chosen else f": --merge-base {proposed} --overwrite{accept}"
+    return f"merge base: {both}; loss, original - dequant {format_change(difference, digits=4)}: {verdict}{cure}"
 
 
 STORAGE_TYPES = ("float16", "bfloat16")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mathlete.export.records import Hop
+from mathlete.metrics import format_change, to_points
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -35,7 +36,6 @@ def hop_cells(hop: Hop) -> list[str]:
     >>> hop_cells(hop)
     ['int8', 'transformers', '1.0e-05', '99.90%', '100.0% of 180', '150 of 200', '+0.0 [-1.0, +1.0]', '1.0', '3.2']
     """
-    value, low, high = (100 * number for number in (hop.change.value, hop.change.lo, hop.change.hi))
     return [
         hop.name,
         hop.engine,
@@ -43,7 +43,7 @@ def hop_cells(hop: Hop) -> list[str]:
         "" if hop.top1 is None else f"{hop.top1:.2%}",
         "none answered" if hop.unchanged is None else f"{hop.unchanged:.1%} of {hop.answered}",
         f"{hop.right} of {hop.problems}",
-        f"{value:+.1f} [{low:+.1f}, {high:+.1f}]",
+        format_change(to_points(hop.change)),
         f"{hop.bytes / 2**20:.1f}",
         f"{hop.seconds:.1f}",
     ]

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from mathlete.metrics import INFORMATIVE, Interval, paired_difference, paired_p, problems_needed
+from mathlete.metrics import INFORMATIVE, Change, Interval, paired_difference, paired_p, problems_needed
 from mathlete.scoring.ballot import maj_at_k
 from mathlete.scoring.pool import Pool, Recorded
 from mathlete.text import agree, counted
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Better = Literal["A", "B", "neither"]
-_SIGNIFICANT = 0.05
-"""p-value below which a difference counts as shown."""
 _FLOOR_P = 1e-4
 """p-values below it are not told apart: the least that `paired_p` can give is 0.00005."""
 
@@ -45,8 +43,7 @@ class Paired:
         mean, p, needed = fmean(differences), paired_p(differences), problems_needed(differences)
         differing = sum(difference != 0 for difference in differences)
         by = paired_difference(a, b)
-        shown = p < _SIGNIFICANT and not by.lo <= 0 <= by.hi
-        better: Better = "neither" if not shown else "B" if mean > 0 else "A"
+        better: Better = "neither" if not Change(**asdict(by), p=p).is_shown else "B" if mean > 0 else "A"
         # The formula is a normal approximation: it may say that the problems suffice where the exact test does not.
         # Then "one more" is the least that can be said.
         more = None if needed is None else 0 if better != "neither" else max(1, needed - len(a))

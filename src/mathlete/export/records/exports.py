@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mathlete.export.records.intervals import interval_from_json, interval_to_json
+from mathlete.export.records.intervals import change_from_json, change_to_json
 from mathlete.gates import SURVIVAL, Gates
-from mathlete.metrics import Interval
+from mathlete.metrics import Change
 from mathlete.runs import read_record
 
 
@@ -29,28 +29,28 @@ class Hop:
     unchanged: float | None
     """Unchanged greedy answers as a share of the answered problems; None where there are none."""
     right: int
-    change: Interval
+    change: Change
     """Right answers, this model - trained, as a share of the problems, with its paired 95% interval."""
     bytes: int
     """Of its weights in files."""
     seconds: float
     """To load and to measure it."""
-    beyond_noise: Interval | None = None
+    beyond_noise: Change | None = None
     """Changed greedy answers, this model - the noise of computing, as a share of the problems that any of them answers,
     with its paired 95% interval; None in a file of an earlier version."""
 
     def to_json(self) -> dict[str, object]:
         """Return the hop as `effect.json` and `survival.json` hold it."""
         rest = {key: value for key, value in asdict(self).items() if key not in ("name", "beyond_noise")}
-        beyond = {} if self.beyond_noise is None else {"beyond_noise": interval_to_json(self.beyond_noise)}
-        return {"hop": self.name, **rest, "change": interval_to_json(self.change), **beyond}
+        beyond = {} if self.beyond_noise is None else {"beyond_noise": change_to_json(self.beyond_noise)}
+        return {"hop": self.name, **rest, "change": change_to_json(self.change), **beyond}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Hop":
         """Read what `to_json` gives."""
         rest = {key: item for key, item in value.items() if key not in ("hop", "change", "beyond_noise")}
-        beyond = interval_from_json(value["beyond_noise"]) if "beyond_noise" in value else None
-        return cls(**rest, name=value["hop"], change=interval_from_json(value["change"]), beyond_noise=beyond)
+        beyond = change_from_json(value["beyond_noise"]) if "beyond_noise" in value else None
+        return cls(**rest, name=value["hop"], change=change_from_json(value["change"]), beyond_noise=beyond)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,20 +1,20 @@
-"""An interval as JSON: [value, lower end, upper end]."""
+"""A change as JSON: [value, lower end, upper end, p], without the p where there is none."""
 
 from collections.abc import Sequence
 
-from mathlete.metrics import Interval
+from mathlete.metrics import Change
 
 
-def interval_to_json(interval: Interval) -> list[float]:
-    """Return [value, lower end, upper end]."""
-    return [interval.value, interval.lo, interval.hi]
+def change_to_json(change: Change) -> list[float]:
+    """Return [value, lower end, upper end, p], without the p where there is none."""
+    return [change.value, change.lo, change.hi, *([] if change.p is None else [change.p])]
 
 
-def interval_from_json(points: Sequence[float]) -> Interval:
-    """Read [value, lower end, upper end].
+def change_from_json(points: Sequence[float]) -> Change:
+    """Read [value, lower end, upper end, p]; files of an earlier version have no p.
 
-    >>> interval_from_json([0.1, -0.2, 0.4])
-    Interval(value=0.1, lo=-0.2, hi=0.4)
+    >>> change_from_json([0.1, -0.2, 0.4])
+    Change(value=0.1, lo=-0.2, hi=0.4, p=None)
     """
-    value, low, high = points
-    return Interval(value=value, lo=low, hi=high)
+    value, low, high, *rest = points
+    return Change(value=value, lo=low, hi=high, p=rest[0] if rest else None)

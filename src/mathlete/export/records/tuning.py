@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.export.records.exports import Hop
-from mathlete.export.records.intervals import interval_from_json, interval_to_json
+from mathlete.export.records.intervals import change_from_json, change_to_json
 from mathlete.export.settings import MergeBase
 from mathlete.gates import GateOutcome, Noise
-from mathlete.metrics import Interval
+from mathlete.metrics import Change
 from mathlete.runs import read_record
 
 EFFECT, ANSWERS = "effect.json", "answers.json"
@@ -25,10 +25,10 @@ class TuningChange:
     problems: int
     loss: tuple[float, float]
     """On their traces, nats a token."""
-    loss_change: Interval
+    loss_change: Change
     accuracy: tuple[float, float]
     """Share of right greedy answers, 0 to 1."""
-    accuracy_change: Interval
+    accuracy_change: Change
 
     def to_json(self) -> dict[str, object]:
         """Return the change as `effect.json` holds it."""
@@ -36,9 +36,9 @@ class TuningChange:
             **({} if self.source is None else {"source": self.source}),
             "problems": self.problems,
             "loss": [*self.loss],
-            "loss_change": interval_to_json(self.loss_change),
+            "loss_change": change_to_json(self.loss_change),
             "accuracy": [*self.accuracy],
-            "accuracy_change": interval_to_json(self.accuracy_change),
+            "accuracy_change": change_to_json(self.accuracy_change),
         }
 
     @classmethod
@@ -48,9 +48,9 @@ class TuningChange:
             source=value.get("source"),
             problems=value["problems"],
             loss=tuple(value["loss"]),
-            loss_change=interval_from_json(value["loss_change"]),
+            loss_change=change_from_json(value["loss_change"]),
             accuracy=tuple(value["accuracy"]),
-            accuracy_change=interval_from_json(value["accuracy_change"]),
+            accuracy_change=change_from_json(value["accuracy_change"]),
         )
 
 
@@ -122,7 +122,7 @@ class BaseComparison:
     """The two weights an adapter can be merged into, side by side."""
 
     bases: Mapping[MergeBase, BaseFigures]
-    loss_difference: Interval
+    loss_difference: Change
     """original - dequant."""
     proposed: MergeBase
     """The better one."""
@@ -131,7 +131,7 @@ class BaseComparison:
         """Return the comparison as the merge's manifest holds it."""
         return {
             "bases": {base: asdict(figures) for base, figures in self.bases.items()},
-            "loss_difference": interval_to_json(self.loss_difference),
+            "loss_difference": change_to_json(self.loss_difference),
             "proposed": self.proposed,
         }
 
@@ -140,7 +140,7 @@ class BaseComparison:
         """Read what `to_json` gives."""
         return cls(
             bases={base: BaseFigures(**figures) for base, figures in value["bases"].items()},
-            loss_difference=interval_from_json(value["loss_difference"]),
+            loss_difference=change_from_json(value["loss_difference"]),
             proposed=value["proposed"],
         )
 

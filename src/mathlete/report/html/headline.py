@@ -11,7 +11,15 @@ from mathlete.errors import UserError
 from mathlete.export.records import TuningChange
 from mathlete.gates import SURVIVAL, GateOutcome
 from mathlete.losses import CAUSES
-from mathlete.metrics import INFORMATIVE, Interval, format_interval, format_percent, format_with_error
+from mathlete.metrics import (
+    INFORMATIVE,
+    Interval,
+    format_ends,
+    format_interval,
+    format_percent,
+    format_with_error,
+    to_points,
+)
 from mathlete.problems import Problem
 from mathlete.report.training import TrainRun
 from mathlete.runs import MANIFEST, read_json
@@ -266,9 +274,9 @@ def _judge_change(change: TuningChange) -> tuple[Tone, str]:
     by = change.accuracy_change
     if change.problems < INFORMATIVE:
         return "even", f"too few to say: {change.problems} held out"
-    if by.lo > 0:
-        return "better", "better"
-    return ("worse", "worse") if by.hi < 0 else ("even", "no difference shown")
+    if not by.is_shown:
+        return "even", "no difference shown"
+    return ("better", "better") if by.value > 0 else ("worse", "worse")
 
 
 def _change_figures(change: TuningChange) -> list[Figure]:
@@ -279,13 +287,13 @@ def _change_figures(change: TuningChange) -> list[Figure]:
         Figure(
             label=f"{name}: greedy right, points",
             value=_points(points.value),
-            interval=_format_points(points),
+            interval=format_ends(to_points(points)),
             detail=f"{before} → {after}%, {change.problems} problems",
         ),
         Figure(
             label=f"{name}: loss",
             value=f"{loss.value:+.3f}",
-            interval=f"[{loss.lo:+.3f}, {loss.hi:+.3f}]",
+            interval=format_ends(loss, digits=3),
             detail=f"{change.loss[0]:.3f} → {change.loss[1]:.3f}",
         ),
     ]

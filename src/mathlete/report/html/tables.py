@@ -7,7 +7,7 @@ from typing import Any
 
 from mathlete.export.records import Hop, TuningChange
 from mathlete.losses import CAUSES
-from mathlete.metrics import format_percent
+from mathlete.metrics import format_change, format_percent, to_points
 from mathlete.report.hops import HEAD, hop_cells
 from mathlete.report.training import TrainRun
 from mathlete.scoring import EvalRun, RunFacts
@@ -143,14 +143,13 @@ def effect_table(run: TrainRun) -> PageTable | None:
 
 
 def _change_cells(change: TuningChange) -> list[str]:
-    loss, points = change.loss_change, change.accuracy_change
     return [
         f"general: {change.source}" if change.source else "held out",
         str(change.problems),
         *(f"{value:.3f}" for value in change.loss),
-        f"{loss.value:+.3f} [{loss.lo:+.3f}, {loss.hi:+.3f}]",
+        format_change(change.loss_change, digits=3),
         *(format_percent(share) for share in change.accuracy),
-        f"{100 * points.value:+.1f} [{100 * points.lo:+.1f}, {100 * points.hi:+.1f}]",
+        format_change(to_points(change.accuracy_change)),
     ]
 
 
