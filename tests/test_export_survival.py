@@ -11,21 +11,31 @@ import datasets
 import pytest
 import torch
 
-from mathlete.export import EXPORT_FORMATS, Export, Forgetting, MergeBase, Survival, distributions
+from mathlete.export import (
+    EXPORT_FORMATS,
+    Export,
+    Forgetting,
+    GateTrial,
+    MergeBase,
+    Survival,
+    TunedModel,
+    distributions,
+)
 from mathlete.export.distributions import kl_divergence, row_losses
 from mathlete.export.greedy import compare_greedy
-from mathlete.export.limits import find_breaches, find_kept_breaches, find_merge_breaches
+from mathlete.export.limits import find_breaches, find_kept_breaches, find_kl_breaches, find_merge_breaches
 from mathlete.export.merge import compare_bases, describe_bases
 from mathlete.export.records import EffectFigures, Hop, MergeFigures, SurvivalFigures, TuningChange
 from mathlete.export.records.intervals import change_to_json
 from mathlete.gates import SURVIVAL, Noise
 from mathlete.metrics import paired_change
-from mathlete.models import Device
+from mathlete.models import Device, find_model
 from mathlete.problems import Problem
 from mathlete.report import survival_table
 from mathlete.report.html import tables
 from mathlete.report.training import read_train_run
 from mathlete.runs import write_json
+from mathlete.tune import Recipe
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -165,6 +175,36 @@ def test_a_cure_is_not_in_use_already(name: str, export: Export, cure: str) -> N
 def test_a_merge_is_judged_by_its_best_type(kls: dict[str, float], noise: float, base: MergeBase, message: str) -> None:
     breached = [*find_merge_breaches(kls, dtype="float16", limits=Survival(), noise=noise, base=base)]
     assert [message in str(breach) for breach in breached] == ([True] if message else [])
+
+
+@pytest.mark.parametrize(
+    ("name", "kl", "noise", "foretold"),
+    [
+        ("int8", 1.5e-2, 1.6e-3, "passes"),
+        ("int8", 2.07e-2, 1.6e-3, "open"),  # SmolLM2-135M's, which passes after three steps
+        ("w8a8", 4.6e-2, 1.5e-3, "open"),
+        ("int8", 2e-1, 1.6e-3, "refused"),
+        ("int8", 3e-3, 2.8e-5, "refused"),  # the absolute limit grows with no noise
+        ("int8", math.nan, 1.6e-3, "refused"),
+        ("w4a16", 1e-1, 1.6e-3, "open"),
+        ("w4a16", 8.1e-1, 1.5e-3, "refused"),
+        ("merged", 1.0, 1.6e-3, "passes"),  # has a gate of its own
+    ],
+)
+def test_a_trial_ends_a_run_only_where_no_noise_of_a_trained_model_would_excuse_it(
+    name: str, kl: float, noise: float, foretold: str
+) -> None:
+    tuned = TunedModel(source=find_model("pocket"), data=Path(), adapter=Path())
+    limits, export = Survival(), Export()
+    trial = GateTrial(tuned=tuned, recipe=Recipe(), limits=limits, formats=export, names=())
+    random = Noise(again=0.0, batch=0.0, dtype="bfloat16", kl=noise, answered=0, changed=0)
+    said = trial.foretell({name: kl}, noise=random, stored="float16")
+    assert ([*said.open] == [name], len(said.breaches)) == (foretold == "open", int(foretold == "refused"))
+    if foretold == "open":
+        assert f"above its limit as yet: {name}; the limit is measured anew after the training" in said.describe()
+        trained = replace(random, kl=8 * noise)
+        given: Any = {"engine": "transformers", "limits": limits, "export": export, "stored": "float16"}
+        assert not [*find_kl_breaches(name, kl, noise=trained, **given)]
 
 
 def test_models_that_answer_nothing_are_shown_and_are_no_breach() -> None:
