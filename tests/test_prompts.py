@@ -114,8 +114,16 @@ def test_arguments_reach_the_template_and_the_hash(switched: ModelSource) -> Non
     assert not plain.answers_at_once
     off = with_args(switched, "enable_thinking=false")
     assert off.answers_at_once
-    with pytest.raises(UserError, match="must leave the reasoning to the model"):
+    with pytest.raises(UserError, match="must leave the reasoning to the model") as error:
         _ = off.opening
+    assert error.value.cure == "use --prompt.template-args enable_thinking=true"
+
+
+def test_a_template_without_a_switch_for_its_reasoning_names_no_argument(prompts: PromptFormat) -> None:
+    closed = rewrite(prompts, f"{prompts.tokenizer.chat_template}</think>{{# enable_thinking #}}")
+    with pytest.raises(UserError, match="must leave the reasoning to the model") as error:
+        _ = closed.opening
+    assert "enable_thinking" not in error.value.cure
 
 
 def test_arguments_travel_in_the_model_folder_and_can_be_named_otherwise(switched: ModelSource, tmp_path: Path) -> None:

@@ -258,7 +258,9 @@ def test_the_lines_of_a_training_say_it_as_people_do() -> None:
     )
     usual = with_method(POCKET, "lora")
     data, how = describe_settings(usual, usual)
-    assert data == "pocket · 9,800 problems · rows of at most 512 tokens · 200 problems held out"
+    assert (
+        data == "pocket · 9,800 problems · rows of at most 512 tokens · a tenth of the problems held out, at most 200"
+    )
     assert how.startswith("qlora r16 α32 · 1 epoch × 32 rows · lr 2e-3 · seed 0 · merged into the 4-bit base · int8")
     _, how = describe_settings(usual, usual, stored="int8")
     assert how.startswith("lora r16 α32 · 1 epoch × 32 rows · lr 2e-3 · seed 0 · merged into the 8-bit base · int8")

@@ -42,11 +42,12 @@ def describe_settings(settings: MathSettings, usual: MathSettings, *, stored: st
     lora, tune = recipe.lora, recipe.tune
     problems = "all problems" if corpus.limit is None else f"{corpus.limit:,} problems"
     length = f"{tune.steps:,} steps" if tune.steps else f"{tune.epochs:g} epoch{'s' if tune.epochs != 1 else ''}"
+    # How many problems there are is known when the rows are made; that step says how many are held out.
     data = (
         show(" ".join(corpus.source), "source"),
         show(problems, "limit"),
         show(f"rows of at most {rows.max_tokens:,} tokens", "rows.max_tokens"),
-        show(f"{rows.heldout:,} problems held out", "rows.heldout"),
+        show(f"a tenth of the problems held out, at most {rows.heldout:,}", "rows.heldout"),
     )
     # What is quantised already stays as it is; QLoRA's 4 bits are what all else gets.
     base = {"dense": "4-bit", "nf4": "4-bit", "int8": "8-bit"}.get(stored, stored)

@@ -28,6 +28,7 @@ from mathlete.models import Device, ModelSource
 from mathlete.pocket import generate_items
 from mathlete.prompts import PromptFormat
 from mathlete.runs import Advance, read_json, write_json
+from mathlete.text import counted
 from mathlete.traces import TracedProblem
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def _change(heldout: Heldout, before: _Measured, after: _Measured, *, index: int
 
 def describe_effect(figures: EffectFigures) -> str:
     """Describe what the training changed, a line for each set of problems."""
-    lines = [_describe(figures.heldout, f"{figures.heldout.problems} held-out problems")]
+    lines = [_describe(figures.heldout, counted(figures.heldout.problems, "held-out problem"))]
     if figures.general is None:
         lines.append("forgetting: not measured; --forgetting.source SOURCE measures it (gsm8k, a file, …)")
     else:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from mathlete.problems import Problem
 from mathlete.prompts.settings import INSTRUCTION, PROMPT_FILE, SavedPrompt
 from mathlete.reasoning import THINK, TOKENS, Opening, ReasoningMarks, close_text, find_marks, is_reasoning_model
 from mathlete.runs import sha256_json, write_json
+from mathlete.templates import SWITCHES
 from mathlete.text import clean
 
 if TYPE_CHECKING:
@@ -230,14 +232,27 @@ class PromptFormat:
             UserError: the prompt has closed the reasoning already, as Qwen3's does where thinking is switched off.
         """
         if self.answers_at_once:
+            switch = self._find_switch()
             raise UserError(
                 "the chat template must leave the reasoning to the model",
                 value=f"a prompt that ends in {self.reasoning.closing}",
-                cure="use the template, and the arguments of it, that the reasoning model is served with",
+                cure=f"use --prompt.template-args {switch}=true"
+                if switch
+                else "use the template, and the arguments of it, that the reasoning model is served with",
             )
         if not self.prefilled:
             return self.reasoning.before
         return "" if self._tail[-1].isspace() else self.reasoning.lead
+
+    def _find_switch(self) -> str | None:
+        """Return the argument with which the template leaves the reasoning to the model; None where it has none."""
+        template = str(self.tokenizer.chat_template)
+        for name in SWITCHES:
+            if name in template and self.template_args.get(name) is not True:
+                with suppress(UserError):
+                    if not replace(self, template_args={**self.template_args, name: True}).answers_at_once:
+                        return name
+        return None
 
     @cached_property
     def _tail(self) -> str:
