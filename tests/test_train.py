@@ -231,6 +231,8 @@ def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, train: C
     assert " in float16, " in merged
     assert "merge with --merge-base dequant --overwrite" in merged
     assert not (place / "r" / "merged" / "manifest.json").exists()
+    assert train("math", *original, "--accept-refused", "on purpose").code == 0
+    assert "- accept_refused: on purpose" in (place / "r" / "export" / "README.md").read_text()
 
 
 def test_a_manifest_that_does_not_match_is_exit_2(place: Path, train: CommandLine) -> None:
