@@ -333,11 +333,7 @@ def test_the_base_of_lower_loss_is_proposed_else_the_nearer(shift: float, propos
 def test_one_row_proposes_no_base_by_its_loss() -> None:
     rows, likely = rows_of(6), torch.tensor([[0.0] * 9 + [1.0]] * 4)
     dequant, original = (torch.log_softmax(logits, -1) for logits in (0.9 * likely, likely))
-    comparison = compare_bases(
-        {"dequant": dequant, "original": original},
-        reference=dequant,
-        rows=rows,  # type: ignore[arg-type]
-    )
+    comparison = compare_bases({"dequant": dequant, "original": original}, reference=dequant, rows=rows)
     assert comparison.bases["original"].loss != comparison.bases["dequant"].loss
     words = describe_bases(comparison, chosen="dequant", most=1.0)
     assert words.endswith(", too few to tell: no difference shown, dequant is nearer to the trained model")
