@@ -32,7 +32,7 @@ def evaluate(settings: EvalSettings) -> dict[str, object]:
     settings.planned.check(plan=settings.plan)
     with busy("loading the libraries"):
         from eval.run import Evaluation, run_evaluation
-        from mathlete.metrics import describe_finish_order
+        from mathlete.finish_order import describe_finish_order
         from mathlete.organiser import ScorerResult
         from mathlete.scoring import Results
 

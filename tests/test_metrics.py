@@ -6,14 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mathlete.finish_order import describe_finish_order, finish_order
 from mathlete.metrics import (
     Interval,
     bootstrap,
     calibration,
     calibration_error,
     curve_points,
-    describe_finish_order,
-    finish_order,
     paired_difference,
     paired_p,
     pass_at_k,

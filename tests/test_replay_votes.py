@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from mathlete.metrics import FinishOrder, Interval, describe_finish_order
+from mathlete.finish_order import FinishOrder, describe_finish_order
+from mathlete.metrics import Interval
 from mathlete.problems import Problem, write_problems
 from mathlete.replay.replaying import _format_span
 from mathlete.replay.selection import Known

@@ -11,8 +11,6 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Literal
 
-from mathlete.text import agree, counted
-
 _Z95 = 1.959963984540054
 """97.5% point of the standard normal distribution."""
 _Z80 = 0.8416212335729143
@@ -42,11 +40,11 @@ class Interval:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Change(Interval):
+class PairedChange(Interval):
     """A difference on the same problems, its paired 95% interval, and what an exact test says beside that.
 
-    >>> Change(value=-1.0, lo=-1.0, hi=-1.0, p=1.0).is_shown, Change(value=-1.0, lo=-1.0, hi=-1.0, p=0.03).is_shown
-    (False, True)
+    >>> [PairedChange(value=-1.0, lo=-1.0, hi=-1.0, p=p).is_shown for p in (1.0, 0.03)]
+    [False, True]
     """
 
     p: float | None = None
@@ -59,23 +57,6 @@ class Change(Interval):
         The bootstrap knows no problem but those it was given: of one that changed its interval is that change alone.
         """
         return not self.lo <= 0 <= self.hi and (self.p is None or self.p < SIGNIFICANT)
-
-
-@dataclass(frozen=True, kw_only=True)
-class FinishOrder(Interval):
-    """How often a right answer came before a wrong one of its problem."""
-
-    problems: int | None = None
-    """Problems that have both, and so inform it; None in a file that was written before they were counted."""
-
-    def to_json(self) -> dict[str, float]:
-        """Return the fields as JSON, without what is not known."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    @property
-    def is_known(self) -> bool:
-        """Whether enough problems inform it to say anything."""
-        return self.problems is None or self.problems >= INFORMATIVE
 
 
 Verdict = Literal["better", "worse", "few", "even"]
@@ -207,15 +188,15 @@ def paired_difference(base: Sequence[float], tuned: Sequence[float], *, seed: in
     return bootstrap([after - before for before, after in zip(base, tuned, strict=True)], seed=seed)
 
 
-def paired_change(before: Sequence[float], after: Sequence[float]) -> Change:
+def paired_change(before: Sequence[float], after: Sequence[float]) -> PairedChange:
     """Return after - before on the same problems in the same order, by interval and by exact test.
 
     >>> paired_change([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])
-    Change(value=-1.0, lo=-1.0, hi=-1.0, p=0.25)
+    PairedChange(value=-1.0, lo=-1.0, hi=-1.0, p=0.25)
     """
     differences = [new - old for old, new in zip(before, after, strict=True)]
     p = paired_p(differences) if all(map(math.isfinite, differences)) else None
-    return Change(**asdict(paired_difference(before, after)), p=p)
+    return PairedChange(**asdict(paired_difference(before, after)), p=p)
 
 
 def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
@@ -260,55 +241,6 @@ def problems_needed(differences: Sequence[float]) -> int | None:
         return None
     sd = standard_error(differences) * math.sqrt(len(differences))
     return max(2, math.ceil(((_Z95 + _Z80) * sd / mean) ** 2))
-
-
-def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0) -> FinishOrder | None:
-    """Return the share of pairs (right, wrong) of a problem in which the right answer finished first; ties count half.
-
-    0.5 is no bias. Above it, early stops, caps and deadlines gain; below it, they lose, and looser ones lose more. Give
-    (seconds, right) of each problem's answered samples. Every problem that has both kinds counts the same; the interval
-    is the bootstrap's over those problems. None where no problem has both.
-
-    >>> finish_order([[(1.0, True), (2.0, False), (3.0, True)], [(1.0, True)]]).value
-    0.5
-    """
-    import numpy as np
-
-    shares: list[float] = []
-    for samples in problems:
-        first = np.array([seconds for seconds, right in samples if right])[:, None]
-        second = np.array([seconds for seconds, right in samples if not right])[None, :]
-        if first.size and second.size:
-            shares.append(float(((first < second) + 0.5 * (first == second)).mean()))
-    return FinishOrder(**asdict(bootstrap(shares, seed=seed)), problems=len(shares)) if shares else None
-
-
-def describe_finish_order(bias: FinishOrder | None) -> str:
-    """Return the finish-order bias in a sentence, with what it means for early stops.
-
-    >>> describe_finish_order(FinishOrder(value=0.5, lo=0.4, hi=0.6, problems=60))[-13:]
-    'no bias shown'
-    >>> describe_finish_order(FinishOrder(value=0.0, lo=0.0, hi=0.0, problems=2))
-    'finish order: too few to say: 2 problems have both right and wrong answers, and 10 are needed'
-    """
-    if bias is None:
-        return "finish order: no problem has both right and wrong answers, so no bias can be measured"
-    if not bias.is_known:
-        return (
-            f"finish order: too few to say: {counted(bias.problems or 0, 'problem')} "
-            f"{agree(bias.problems or 0, 'has', 'have')} both right and wrong answers, and {INFORMATIVE} are needed"
-        )
-    sign = (
-        "right answers finish first: early stops, caps and deadlines gain by it here, and lose where it is reversed"
-        if bias.lo > 0.5
-        else "wrong answers finish first: early stops, caps and deadlines lose by it"
-        if bias.hi < 0.5
-        else "no bias shown"
-    )
-    return (
-        f"finish order: a right answer came before a wrong one of its problem in {bias.value:.3f} of the pairs "
-        f"(95% {bias.lo:.3f}–{bias.hi:.3f}; 0.5 is no bias): {sign}"
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

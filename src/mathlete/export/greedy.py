@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from mathlete.answers import compare, read_answer
-from mathlete.metrics import Change, paired_change
+from mathlete.metrics import PairedChange, paired_change
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 
@@ -58,7 +58,7 @@ class GreedyComparison:
     unchanged: int
     right_before: int
     right_after: int
-    change: Change
+    change: PairedChange
     """Right answers, after - before, as a share of the problems, with its paired 95% interval."""
 
     @property

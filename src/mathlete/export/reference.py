@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from mathlete.export.distributions import kl_divergence, log_probabilities, top1_agreement
 from mathlete.export.greedy import Answers, Watch, compare_greedy, draw_greedy_answers, is_unchanged, list_problems
 from mathlete.export.records.exports import Hop
-from mathlete.metrics import Change, paired_change
+from mathlete.metrics import PairedChange, paired_change
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 
@@ -93,7 +93,7 @@ class Reference:
             beyond_noise=None if self.again is None else self._beyond_noise(answers),
         )
 
-    def _beyond_noise(self, answers: Answers) -> Change | None:
+    def _beyond_noise(self, answers: Answers) -> PairedChange | None:
         """Return how many more answers changed than by noise, by problem; None where nobody answers any."""
         again = self.again or {}
         some = [one for one in self.heldout.problems if any(of.get(one.id) for of in (self.answers, again, answers))]

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.competitions import Competition
-from mathlete.metrics import FinishOrder, Interval, describe_finish_order
+from mathlete.finish_order import FinishOrder, describe_finish_order
+from mathlete.metrics import Interval
 from mathlete.replay.outcomes import Grid, Outcome, Submissions
 from mathlete.replay.policies import simulate_policies
 from mathlete.replay.ranking import Found, find_best

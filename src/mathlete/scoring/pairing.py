@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from mathlete.metrics import INFORMATIVE, Change, Interval, paired_difference, paired_p, problems_needed
+from mathlete.metrics import INFORMATIVE, Interval, PairedChange, paired_difference, paired_p, problems_needed
 from mathlete.scoring.ballot import maj_at_k
 from mathlete.scoring.pool import Pool, Recorded
 from mathlete.text import agree, counted
@@ -43,7 +43,7 @@ class Paired:
         mean, p, needed = fmean(differences), paired_p(differences), problems_needed(differences)
         differing = sum(difference != 0 for difference in differences)
         by = paired_difference(a, b)
-        better: Better = "neither" if not Change(**asdict(by), p=p).is_shown else "B" if mean > 0 else "A"
+        better: Better = "neither" if not PairedChange(**asdict(by), p=p).is_shown else "B" if mean > 0 else "A"
         # The formula is a normal approximation: it may say that the problems suffice where the exact test does not.
         # Then "one more" is the least that can be said.
         more = None if needed is None else 0 if better != "neither" else max(1, needed - len(a))

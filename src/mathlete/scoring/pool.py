@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.answers import label_classes, read_answer
 from mathlete.errors import UserError
+from mathlete.finish_order import FinishOrder, finish_order
 from mathlete.gates import find_run_export
 from mathlete.jsonl import pause_collection
-from mathlete.metrics import FinishOrder, finish_order
 from mathlete.organiser import Grade
 from mathlete.problems import Problem, read_problems
 from mathlete.reasoning import closes_unopened

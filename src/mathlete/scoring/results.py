@@ -8,16 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
+from mathlete.finish_order import FinishOrder, finish_order
 from mathlete.jsonl import pause_collection
 from mathlete.losses import Losses, ProblemLosses
 from mathlete.metrics import (
     INFORMATIVE,
     Bin,
-    FinishOrder,
     Interval,
     calibration,
     calibration_error,
-    finish_order,
 )
 from mathlete.organiser import Grade
 from mathlete.runs import read_json, write_json

@@ -7,7 +7,7 @@ from typing import Any
 
 from mathlete.export.records.intervals import change_from_json, change_to_json
 from mathlete.gates import SURVIVAL, Gates
-from mathlete.metrics import Change
+from mathlete.metrics import PairedChange
 from mathlete.runs import read_record
 
 
@@ -29,13 +29,13 @@ class Hop:
     unchanged: float | None
     """Unchanged greedy answers as a share of the answered problems; None where there are none."""
     right: int
-    change: Change
+    change: PairedChange
     """Right answers, this model - trained, as a share of the problems, with its paired 95% interval."""
     bytes: int
     """Of its weights in files."""
     seconds: float
     """To load and to measure it."""
-    beyond_noise: Change | None = None
+    beyond_noise: PairedChange | None = None
     """Changed greedy answers, this model - the noise of computing, as a share of the problems that any of them answers,
     with its paired 95% interval; None in a file of an earlier version."""
 

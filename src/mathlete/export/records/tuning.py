@@ -9,7 +9,7 @@ from mathlete.export.records.exports import Hop
 from mathlete.export.records.intervals import change_from_json, change_to_json
 from mathlete.export.settings import MergeBase
 from mathlete.gates import GateOutcome, Noise
-from mathlete.metrics import Change
+from mathlete.metrics import PairedChange
 from mathlete.runs import read_record
 
 EFFECT, ANSWERS = "effect.json", "answers.json"
@@ -25,10 +25,10 @@ class TuningChange:
     problems: int
     loss: tuple[float, float]
     """On their traces, nats a token."""
-    loss_change: Change
+    loss_change: PairedChange
     accuracy: tuple[float, float]
     """Share of right greedy answers, 0 to 1."""
-    accuracy_change: Change
+    accuracy_change: PairedChange
 
     def to_json(self) -> dict[str, object]:
         """Return the change as `effect.json` holds it."""
@@ -122,7 +122,7 @@ class BaseComparison:
     """The two weights an adapter can be merged into, side by side."""
 
     bases: Mapping[MergeBase, BaseFigures]
-    loss_difference: Change
+    loss_difference: PairedChange
     """original - dequant."""
     proposed: MergeBase
     """The better one."""

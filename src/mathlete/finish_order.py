@@ -1,0 +1,73 @@
+"""Whether right answers finish first: what early stops, caps and deadlines gain or lose by."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from mathlete.metrics import INFORMATIVE, Interval, bootstrap
+from mathlete.text import agree, counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinishOrder(Interval):
+    """How often a right answer came before a wrong one of its problem."""
+
+    problems: int | None = None
+    """Problems that have both, and so inform it; None in a file that was written before they were counted."""
+
+    def to_json(self) -> dict[str, float]:
+        """Return the fields as JSON, without what is not known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    @property
+    def is_known(self) -> bool:
+        """Whether enough problems inform it to say anything."""
+        return self.problems is None or self.problems >= INFORMATIVE
+
+
+def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0) -> FinishOrder | None:
+    """Return the share of pairs (right, wrong) of a problem in which the right answer finished first; ties count half.
+
+    0.5 is no bias. Above it, early stops, caps and deadlines gain; below it, they lose, and looser ones lose more. Give
+    (seconds, right) of each problem's answered samples. Every problem that has both kinds counts the same; the interval
+    is the bootstrap's over those problems. None where no problem has both.
+
+    >>> finish_order([[(1.0, True), (2.0, False), (3.0, True)], [(1.0, True)]]).value
+    0.5
+    """
+    import numpy as np
+
+    shares: list[float] = []
+    for samples in problems:
+        first = np.array([seconds for seconds, right in samples if right])[:, None]
+        second = np.array([seconds for seconds, right in samples if not right])[None, :]
+        if first.size and second.size:
+            shares.append(float(((first < second) + 0.5 * (first == second)).mean()))
+    return FinishOrder(**asdict(bootstrap(shares, seed=seed)), problems=len(shares)) if shares else None
+
+
+def describe_finish_order(bias: FinishOrder | None) -> str:
+    """Return the finish-order bias in a sentence, with what it means for early stops.
+
+    >>> describe_finish_order(FinishOrder(value=0.5, lo=0.4, hi=0.6, problems=60))[-13:]
+    'no bias shown'
+    >>> describe_finish_order(FinishOrder(value=0.0, lo=0.0, hi=0.0, problems=2))
+    'finish order: too few to say: 2 problems have both right and wrong answers, and 10 are needed'
+    """
+    if bias is None:
+        return "finish order: no problem has both right and wrong answers, so no bias can be measured"
+    if not bias.is_known:
+        return (
+            f"finish order: too few to say: {counted(bias.problems or 0, 'problem')} "
+            f"{agree(bias.problems or 0, 'has', 'have')} both right and wrong answers, and {INFORMATIVE} are needed"
+        )
+    sign = (
+        "right answers finish first: early stops, caps and deadlines gain by it here, and lose where it is reversed"
+        if bias.lo > 0.5
+        else "wrong answers finish first: early stops, caps and deadlines lose by it"
+        if bias.hi < 0.5
+        else "no bias shown"
+    )
+    return (
+        f"finish order: a right answer came before a wrong one of its problem in {bias.value:.3f} of the pairs "
+        f"(95% {bias.lo:.3f}–{bias.hi:.3f}; 0.5 is no bias): {sign}"
+    )
