@@ -75,6 +75,7 @@ PARTS: dict[str, tuple[str, ...]] = {
         "submit_rehearsal",
         "submit_answer",
         "submit_refused",
+        "submit_vllm_embedded",
         "prompts_organiser",
         "kaggle_image",
         "competitions",

@@ -12,7 +12,7 @@ from mathlete.sampling.embedded.kv import PromptKV, RowKV, _Layer, attend, token
 from tests.conftest import dear
 
 CPU = torch.device("cpu")
-LAYERS, HEADS, KEY_HEADS, WIDTH = 2, 4, 2, 3
+LAYERS, HEADS, KEY_HEADS, WIDTH, VALUE_WIDTH = 2, 4, 2, 3, 5
 Rows = list[list[torch.Tensor]]
 """What each row should hold: a list of rows, each a list with one (tokens, key heads, width) tensor a layer."""
 
@@ -20,7 +20,7 @@ Rows = list[list[torch.Tensor]]
 def random_prompt(length: int) -> PromptKV:
     prompt = PromptKV()
     for layer in range(LAYERS):
-        prompt.update(torch.randn(1, KEY_HEADS, length, WIDTH), torch.randn(1, KEY_HEADS, length, WIDTH), layer)
+        prompt.update(torch.randn(1, KEY_HEADS, length, WIDTH), torch.randn(1, KEY_HEADS, length, VALUE_WIDTH), layer)
     return prompt
 
 
@@ -68,14 +68,14 @@ class Model:
         self.kv.open_column()
         results = []
         for layer in range(LAYERS):
-            key, value = (torch.randn(len(self.keys), KEY_HEADS, 1, WIDTH) for _ in range(2))
+            key, value = (torch.randn(len(self.keys), KEY_HEADS, 1, width) for width in (WIDTH, VALUE_WIDTH))
             query = torch.randn(len(self.keys), HEADS, 1, WIDTH)
             whole, _ = self.kv.update(key, value, layer)
             for row in range(len(self.keys)):
                 self.keys[row][layer] = torch.cat((self.keys[row][layer], key[row].transpose(0, 1)))
                 self.values[row][layer] = torch.cat((self.values[row][layer], value[row].transpose(0, 1)))
             mixed, _ = attend(torch.nn.Identity(), query, whole, whole, None, **self.how)
-            assert mixed.shape == (len(self.keys), 1, HEADS, WIDTH)
+            assert mixed.shape == (len(self.keys), 1, HEADS, VALUE_WIDTH)
             results += [mixed, self.plain_attention(query, layer)]
         self.kv.close_column()
         return results
@@ -111,7 +111,7 @@ class Model:
 def test_a_prompt_s_row_is_a_copy_without_the_padding() -> None:
     prompts = PromptKV()
     for layer in range(LAYERS):
-        prompts.update(torch.randn(3, KEY_HEADS, 9, WIDTH), torch.randn(3, KEY_HEADS, 9, WIDTH), layer)
+        prompts.update(torch.randn(3, KEY_HEADS, 9, WIDTH), torch.randn(3, KEY_HEADS, 9, VALUE_WIDTH), layer)
     one = prompts.row(1, 4)
     assert one.length == 4
     for whole, part in ((prompts.keys, one.keys), (prompts.values, one.values)):
@@ -168,7 +168,10 @@ def test_attention_over_the_cache_is_plain_attention_over_each_row(data: st.Data
 @given(how=HOW, tokens=st.integers(1, 40))
 def test_attention_over_a_prompt_is_plain_attention_of_each_token(how: dict[str, Any], tokens: int) -> None:
     torch.manual_seed(3)
-    query, key, value = (torch.randn(2, heads, tokens, WIDTH) for heads in (HEADS, KEY_HEADS, KEY_HEADS))
+    query, key, value = (
+        torch.randn(2, heads, tokens, width)
+        for heads, width in ((HEADS, WIDTH), (KEY_HEADS, WIDTH), (KEY_HEADS, VALUE_WIDTH))
+    )
     mixed, _ = attend(torch.nn.Identity(), query, key, value, None, **how)
     for at in range(tokens):
         for row in range(2):

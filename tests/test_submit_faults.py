@@ -10,7 +10,7 @@ import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -150,18 +150,23 @@ def test_a_mark_is_left_only_where_a_fault_struck(inject: Inject, struck: bool, 
 
 
 @pytest.mark.usefixtures("stage", "build")
-def test_the_command_fails_where_a_fault_did_not_strike(
+def test_the_command_fails_where_a_fault_did_not_strike_or_ended_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, submit: CommandLine
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    for source in ("mark()", "if False: mark()"):
-        monkeypatch.setitem(FAULTS, "tried", Fault(name="tried", says="", inject=cell(source), expect="refused"))
+    cases: tuple[tuple[str, Literal["valid", "refused"], str], ...] = (
+        ("mark()", "refused", ""),
+        ("if False: mark()", "refused", "a fault must strike and leave its mark, or it has tested nothing, got tried"),
+        ("mark()", "valid", "a rehearsal with a fault must end as its row says, got tried"),
+    )
+    for source, expect, told in cases:
+        monkeypatch.setitem(FAULTS, "tried", Fault(name="tried", says="", inject=cell(source), expect=expect))
         done = submit("rehearse", "--fault", "tried", "--json")
-        if source == "mark()":
-            assert done.result["lost_names"] == []
-        else:
-            assert "a fault must strike and leave its mark, or it has tested nothing, got tried" in done.refusal
+        if told:
+            assert told in done.refusal
             assert (tmp_path / "runs/submit/faults/tried").is_dir()
+        else:
+            assert (done.code, done.result["refused"]) == (0, 1)
 
 
 @pytest.fixture(scope="module")

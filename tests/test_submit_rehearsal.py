@@ -73,6 +73,18 @@ def test_forced_answers_are_rehearsed_and_counted(here: Path, tmp_path: Path) ->
 
 
 @pytest.mark.slow
+def test_a_build_of_vllm_is_rehearsed_without_vllm_and_says_so(workdir: Path, submit: CommandLine) -> None:
+    assert submit("build", "--model", "pocket", "--names.owner", "alice", "--engine", "vllm", "--n", 2).code == 0
+    words = ("--questions", 2, "--runs", 1, "--vllm", "none", "--image", "none")
+    done = submit("rehearse", *words, "--json")
+    assert (done.code, [run["outcome"] for run in done.result["runs"]]) == (0, ["valid", "valid"])
+    assert "without vLLM, of which this rehearsal says nothing" in done.stderr
+    assert all(run["left"] for run in done.result["runs"])
+    assert done.result["settings"]["skips_vllm"]
+    assert "rehearsal without vLLM, of which it says nothing" in submit("preflight").stdout
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["aimo-1", "aimo-2"])
 def test_the_other_competitions_are_rehearsed_too(name: str, here: Path, tmp_path: Path) -> None:
     build = Build.load(Path("runs/submit"))

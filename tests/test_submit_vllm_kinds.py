@@ -16,6 +16,8 @@ from mathlete.sampling.served import VllmSettings
 from mathlete.sampling.served.vllm_settings import KV_DTYPES
 from mathlete.submission import Build, checks
 from mathlete.submission.metadata import Names
+from mathlete.submission.mounts import code_cells
+from mathlete.submission.notebook import notebook_text
 from mathlete.submission.vllm_fit import find_wrong_setting
 from mathlete.submission.weights import list_needed
 from tests.test_submit_extra import QWEN, refuse
@@ -107,3 +109,16 @@ def test_a_rehearsal_on_a_cpu_says_which_words_it_did_not_rehearse(
     changes = "\n".join(make_draft(build, [PROBLEM], settings, speed=1.0, folder=tmp_path / "draft").changes)
     assert ("not rehearsed, for want of a GPU: " in changes) == bool(says)
     assert says in changes
+
+
+@pytest.mark.parametrize("rerun", [True, False])
+def test_a_rehearsal_without_vllm_has_the_commit_run_miss_none_of_its_wheels(
+    build: Build, tmp_path: Path, rerun: bool
+) -> None:
+    """A rerun takes their want for what it is on Kaggle: no error."""
+    build = replace(build, config=replace(build.config, engine="vllm"))
+    (tmp_path / "draft").mkdir()
+    made = make_draft(build, [PROBLEM], RehearsalSettings(rerun=rerun), speed=1.0, folder=tmp_path / "draft")
+    assert ("BUILT = {**BUILT, \"vllm\": ''}" in "".join(code_cells(made.text))) != rerun
+    code = notebook_text(build.config, build.names, vllm="notebook")
+    assert 'changes += [str(error)] if BUILT["vllm"] else []' in "".join(code_cells(code))

@@ -130,6 +130,16 @@ def vllm_facts() -> VllmFacts:
     return VllmFacts(**{field.name: value[field.name] for field in fields(VllmFacts)})
 
 
+def embedded_kinds() -> Collection[str]:
+    """Return the kinds of model, by `model_type`, that the embedded engine draws from with the image's transformers.
+
+    >>> [kind in embedded_kinds() for kind in ("qwen2", "gemma3", "mistral3")]
+    [True, True, False]
+    """
+    kinds: list[str] = json.loads((data_folder() / "embedded.json").read_text(encoding="utf-8"))["kinds"]
+    return kinds
+
+
 def vllm_lock() -> Path:
     """Return the lock of vLLM's wheels for the image, in the form of a requirements file with hashes."""
     return data_folder() / VLLM_LOCK

@@ -203,6 +203,8 @@ def rehearse_build(
     reruns = f"score of {len(runs) - 1} reruns by the rules of {rules.name}: {score}"
     reruns = "the commit run alone, which preflight does not take" if settings.commit else reruns
     out.print(f"{reruns} · {settings.run / report.file_name}")
+    if how.skips_vllm(build):
+        out.print("without vLLM, of which this rehearsal says nothing: the embedded engine answered in its place")
     return report.to_json()
 
 

@@ -31,8 +31,6 @@ Part = Literal["wheels", "model", "competition", "vllm"]
 FALLBACKS_MAX = 0.5
 _SPARE_S = 60.0
 """Real seconds that a rehearsal may take beyond the wall: two containers have to start."""
-
-
 _REHEARSED = """\
 # Put in by the rehearsal alone.
 from dataclasses import replace
@@ -59,7 +57,7 @@ CONFIG = replace(CONFIG, vllm=replace(
 """
 _NOT_ON_CPU = ("tensor_parallel", "gpu_memory_utilization", "kv_gib", "kv_dtype", "attention_backend", "extra")
 _OTHER_VLLM = """\
-# Put in by the rehearsal alone: vLLM's CPU build stands in for its CUDA build.
+# Put in by the rehearsal alone: vLLM's CPU build stands in for its CUDA build; "": nothing does, which is no error.
 BUILT = {{**BUILT, "vllm": {vllm!r}}}
 """
 _STANDS_IN = """\
@@ -93,8 +91,8 @@ class RehearsalSettings:
     real_package: Path | None = None
     """Folder of the competition's download that holds kaggle_evaluation; used instead of our gateway."""
     vllm: Path | None = None
-    """Folder of the wheels of vLLM's CPU build, where the build's engine is vLLM; None: it is not mounted, as if the
-    download of its wheels had failed, and the embedded engine answers."""
+    """Folder of the wheels of vLLM's CPU build, where the build's engine is vLLM; None: it is not mounted, and the
+    embedded engine answers, in the commit run too."""
     python: NotebookPython | None = None
     """What the notebook runs on; None: this Python, with this machine's versions of what the image holds."""
     mounts: Mapping[str, Path] = field(default_factory=dict)
@@ -103,6 +101,10 @@ class RehearsalSettings:
     def ids(self, problems: Sequence[Problem], *, rules: Competition) -> list[str]:
         """Return the ids of the questions asked: the problems' in a rerun, the placeholders' in a commit run."""
         return [problem.id for problem in problems] if self.rerun else [*rules.placeholders]
+
+    def skips_vllm(self, build: Build) -> bool:
+        """Return whether vLLM's wheels, of a build whose engine it is, are not mounted: the embedded one answers."""
+        return build.config.engine == "vllm" and self.vllm is None
 
     def speed_at(self, contention: float) -> float:
         """Return the clock's speed on a machine where a second of CPU takes so many: 100 is for an idle one.
@@ -122,6 +124,7 @@ class RehearsalSettings:
         """
         # A model that stands in has another template, which may read no arguments.
         config = build.config if self.stand_in is None else replace(build.config, prompt=PromptSettings())
+        config = replace(config, engine="transformers") if self.skips_vllm(build) else config
         speed = choose_speed(self.stand_in or build.model, config, problems, asked=asked)
         return replace(self, speed=speed.factor), speed.why
 
@@ -218,16 +221,18 @@ def make_draft(
     }
     text = notebook.with_rehearsal_cell(cell, python=settings.python_version)
     changes = [f"one more cell: {cell}", *_describe_python(settings.python_version)]
-    if settings.stand_in is not None:
-        own = _describe_stand_in(settings.stand_in)
-        changes.append(f"one more cell: {own}")
-        # A notebook of one's own compares nothing with its build.
-        text = with_cell(text, source=own, before="find") if "BUILT" in text else text
+    own = [_describe_stand_in(settings.stand_in)] if settings.stand_in is not None else []
     if served is not None:
         # Its lock is another one than the build's, which the notebook compares with what is mounted.
-        own, idle = _OTHER_VLLM.format(vllm=sha256_file(served / VLLM_LOCK)), build.config.vllm.list_flags(_NOT_ON_CPU)
-        changes += [f"one more cell: {own}", *([f"not rehearsed, for want of a GPU: {' '.join(idle)}"] if idle else [])]
-        text = with_cell(text, source=own, before="find") if "BUILT" in text else text
+        own.append(_OTHER_VLLM.format(vllm=sha256_file(served / VLLM_LOCK)))
+        if idle := build.config.vllm.list_flags(_NOT_ON_CPU):
+            changes.append(f"not rehearsed, for want of a GPU: {' '.join(idle)}")
+    elif settings.skips_vllm(build) and not settings.rerun:
+        own.append(_OTHER_VLLM.format(vllm=""))
+    for one in own:
+        changes.append(f"one more cell: {one}")
+        # A notebook of one's own compares nothing with its build.
+        text = with_cell(text, source=one, before="find") if "BUILT" in text else text
     return Draft(
         text=text,
         changes=tuple(changes),

@@ -53,6 +53,8 @@ def check_rehearsal(hashes: Hashes, *, folder: Path, thresholds: Thresholds, rul
     what, report = "rehearsal", load_report(folder)
     if report is not None and report.settings.stand_in:
         what = "rehearsal of the wiring: another model stood in, so speed and answers are Kaggle's to show"
+    if report is not None and report.settings.skips_vllm:
+        what = f"{what} without vLLM, of which it says nothing: the embedded engine answered"
     left = dict.fromkeys(one for run in (report.runs if report else ()) for one in run.left)
     if left:
         what = f"{what}; engines that were left for the next: {len(left)}, {'; '.join(left)}"

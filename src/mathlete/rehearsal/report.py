@@ -28,6 +28,8 @@ class Conditions:
     """What every limit was divided by."""
     stand_in: bool = False
     """Whether another model stood in for the build's: only the wiring was rehearsed."""
+    skips_vllm: bool = False
+    """Whether the wheels of vLLM, the build's engine, were not mounted: nothing is known of it."""
     image: tuple[str, ...] = ()
     """The image's packages that were used, NAME==VERSION; empty: this machine's."""
     changes: tuple[str, ...] = ()
@@ -117,6 +119,7 @@ def write_report(
             order=settings.order,
             speed=settings.speed,
             stand_in=settings.stand_in is not None,
+            skips_vllm=settings.skips_vllm(build),
             image=tuple(image),
             changes=runs[-1].changes,
         ),

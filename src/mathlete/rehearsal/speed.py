@@ -112,13 +112,15 @@ def _describe(tried: _Tried, factor: float, config: KernelConfig, *, asked: int)
     n, most = config.policy.n, config.policy.sampling.max_tokens
     who = "the embedded engine, tried in vLLM's place," if config.engine == "vllm" else "the engine"
     length = f"half of {n} samples" if tried.ended else f"{n} samples of {most} tokens"
+    whole_s = asked * tried.question_s + tried.load_s
     parts = [
         f"÷{factor:g}: {who} draws {tried.tokens_per_s:.0f} tokens/s here, {length} in {tried.question_s:.0f} s",
         f"a question has {config.clock.question_min_s / factor:.0f} s or more",
-        f"all {asked} take about {asked * tried.question_s + tried.load_s:.0f} s",
+        f"all {asked} take about {whole_s:.0f} s",
     ]
     if config.clock.question_min_s < tried.question_s:
-        parts.append("this machine is too slow for real time: --stand-in pocket proves the wiring")
+        slow = "this machine is too slow for real time, and the rehearsal begins all the same"
+        parts.append(f"{slow}, for {whole_s / 3600:.1f} hours: --stand-in pocket proves the wiring in minutes")
     return " · ".join(parts)
 
 

@@ -10,7 +10,7 @@ from mathlete.kernel import KernelConfig
 from mathlete.models import Device, Shape, find_model
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
-from mathlete.submission.embedded_fit import find_unloadable, is_crowded
+from mathlete.submission.embedded_fit import find_unloadable, is_crowded, require_kind
 from mathlete.submission.engine_choice import find_lack_of_room, find_refusal, name_other_engine
 from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_downloads, lint_kernel, lint_model
 from mathlete.submission.metadata import DOWNLOADS, DOWNLOADS_FOLDER, KERNEL_FILE
@@ -107,6 +107,8 @@ def _export(build: Build) -> Iterator[Refusal]:
             source.require_weights(by_vllm=by_vllm, other=other)
         elif not by_vllm:
             source.require_described(on_kaggle=True, other=other)
+        if not by_vllm:
+            require_kind(build.model)
     except UserError as error:
         yield refusal_of(error)
 

@@ -1,10 +1,11 @@
-"""Whether the embedded engine could load a model on a machine of Kaggle's: only then the ladder may end on it."""
+"""Whether the embedded engine could load a model on a machine of Kaggle's: else no notebook begins or ends on it."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from mathlete.errors import UserError
+from mathlete.kaggle_image import embedded_kinds, image_packages
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device, Shape, find_model
 from mathlete.sampling.embedded import check_covered
@@ -42,6 +43,7 @@ def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
         return f"{loaded / 2**30:.1f} GiB of weights and its cache do not fit into one GPU of {gpu.memory_gib:.1f} GiB"
     source = find_model(str(model))
     try:
+        require_kind(model)
         source.require_described(on_kaggle=True)
         if source.measure_weights().whole:  # of a model that is mounted they are on Kaggle
             source.require_weights()
@@ -50,6 +52,25 @@ def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
         # What a library says of a config that it cannot read stands in brackets, and is long.
         return error.rule.partition(" (")[0] + (f", got {error.value}" if error.value else "")
     return ""
+
+
+def require_kind(model: Path) -> None:
+    """Raise UserError where the embedded engine draws nothing from a kind of model with the image's transformers.
+
+    What transformers on this machine has is no answer: it may know kinds that the image's does not know yet, and knows
+    configs of which it makes no model of text.
+
+    Args:
+        model: the folder with the model's config.json.
+    """
+    kind = str(Shape.read_config(model).get("model_type"))
+    if kind not in embedded_kinds():
+        raise UserError(
+            "the embedded engine must draw from the kind of model with the image's transformers "
+            f"{image_packages()['transformers']}",
+            value=f"model_type {kind}",
+            cure="build with --engine vllm, or take a Qwen, Llama, Gemma, Phi or Mistral model of text alone",
+        )
 
 
 def settle_steps(config: KernelConfig, *, model: Path, machine: str, weights: int) -> tuple[KernelConfig, str]:

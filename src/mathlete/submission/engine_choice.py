@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from mathlete.errors import UserError
-from mathlete.kaggle_image import vllm_facts
+from mathlete.kaggle_image import embedded_kinds, vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
@@ -86,8 +86,11 @@ def _name_words(refusal: UserError, *, vllm: VllmSettings, fits: Callable[[VllmS
 
 
 def _is_for_vllm(model: Path) -> bool:
-    """Return whether a model is none for the embedded engine: it has experts, or weights not read there."""
-    return bool(VllmShape.of(Shape.read_config(model)).experts) or not any(one.embedded for one in formats_of(model))
+    """Return whether a model is none for the embedded engine: it has experts, or its kind or weights are not read."""
+    settings = Shape.read_config(model)
+    if settings.get("model_type") not in embedded_kinds():
+        return True
+    return bool(VllmShape.of(settings).experts) or not any(one.embedded for one in formats_of(model))
 
 
 def name_other_engine(*, model: Path, machine: str, config: KernelConfig, weights: int) -> str:

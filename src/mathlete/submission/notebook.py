@@ -67,7 +67,7 @@ try:
 except FileNotFoundError as error:
     # The embedded engine needs none of them, and answers.
     VLLM = None
-    changes += [str(error)]
+    changes += [str(error)] if BUILT["vllm"] else []  # a rehearsal without vLLM wants none
 """
 _OPEN = """\
 import importlib

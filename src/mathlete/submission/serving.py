@@ -11,6 +11,7 @@ from mathlete.kernel import KernelConfig
 from mathlete.models import Shape, find_model, load_prompt_format
 from mathlete.runs import read_json
 from mathlete.sampling.embedded import check_covered
+from mathlete.submission.embedded_fit import require_kind
 from mathlete.submission.engine_choice import name_other_engine
 from mathlete.submission.vllm_fit import QUESTION_TOKENS
 
@@ -47,6 +48,7 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True, ma
         source.measure_weights()  # no file here is cut
     prompts = load_prompt_format(source)
     if config.engine == "transformers":
+        require_kind(model)
         check_covered(source.load_config())
         source.require_described(on_kaggle=True, other=other)
     longest = max(config.competition.placeholders.values(), key=len)

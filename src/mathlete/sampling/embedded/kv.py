@@ -27,6 +27,9 @@ _MAX_SEGMENTS = 4
 class _Cache:
     """The part of transformers' cache interface beside `update`."""
 
+    is_initialized = False
+    """Whether it holds anything. transformers 5.0 asks to tell a prompt's images, which no prompt here has."""
+
     def get_seq_length(self, *unused: object) -> int:
         """Return 0. transformers 5.0 calls this even where position_ids are given, and then ignores the result."""
         return 0
@@ -273,7 +276,8 @@ def attend(
     mixed = torch.nn.functional.scaled_dot_product_attention(
         query, key, value, is_causal=True, scale=scale, enable_gqa=True
     )
-    return mixed.transpose(1, 2), None
+    # Some kinds of model view it in another shape, which takes it as it lies in memory.
+    return mixed.transpose(1, 2).contiguous(), None
 
 
 def _mask_prompt(tokens: int, *, window: int | None, device: torch.device) -> torch.Tensor:
@@ -290,7 +294,7 @@ def _attend_prompt(
     part = query.reshape(rows, key.shape[1], -1, tokens, width)
     scores = _cap(torch.matmul(part, key[:, :, None].transpose(3, 4)).float(), softcap).add_(mask)
     mixed = torch.matmul(torch.softmax(scores, -1).to(value.dtype), value[:, :, None])
-    return mixed.reshape(rows, heads, tokens, width).transpose(1, 2)
+    return mixed.reshape(rows, heads, tokens, -1).transpose(1, 2).contiguous()
 
 
 def _cap(scores: torch.Tensor, softcap: float | None) -> torch.Tensor:
@@ -310,7 +314,7 @@ def _attend_rows(query: torch.Tensor, layer: _Layer, *, window: int | None, soft
         mixed.append(torch.matmul(torch.softmax(scores, -1).to(values.dtype), values))
         first += segment.rows
     whole = mixed[0] if len(mixed) == 1 else torch.cat(mixed)
-    return whole.reshape(rows, 1, heads, width)
+    return whole.reshape(rows, 1, heads, -1)  # values may be narrower than keys
 
 
 def register_attention() -> None:
@@ -323,8 +327,12 @@ def register_attention() -> None:
 def token_bytes(model: "PreTrainedModel", *, itemsize: int) -> int:
     """Return the bytes of one token's keys and values in all layers, with `itemsize` bytes a number."""
     config = model.config.get_text_config()
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * config.num_key_value_heads * width * itemsize)
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = 2 * (getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+    if getattr(config, "kv_lora_rank", None):
+        # Keys and values of low rank are held unfolded, and the values' width is another than the keys'.
+        width = config.qk_nope_head_dim + config.qk_rope_head_dim + config.v_head_dim
+    return int(config.num_hidden_layers * heads * width * itemsize)
 
 
 def _spare(length: int) -> int:
