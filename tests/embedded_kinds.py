@@ -1,8 +1,8 @@
 """Which kinds of model the embedded engine draws from as transformers computes them, tried with tiny random ones.
 
 `PYTHONPATH=src runs/image/.environment/bin/python tests/embedded_kinds.py`, in the environment of `submit image`,
-prints data/embedded.json, a minute later. A kind is in it where AutoModelForCausalLM has a class for it and the logits of two
-rows, prompts and tokens after them, are those of the whole text read at once. `-v` says of the others why not.
+prints data/embedded.json, a minute later. A kind is in it where AutoModelForCausalLM has a class for it, and the logits
+of two rows, prompts and tokens after them, are those of the whole text read at once. `-v` says of the others why not.
 """
 
 import inspect
