@@ -222,7 +222,7 @@ def test_weights_that_vllm_alone_reads_are_not_left_to_the_embedded_engine(tmp_p
 
 def test_what_would_have_vllm_serve_stands_beside_the_reason_for_another_engine(tmp_path: Path) -> None:
     config = KernelConfig(vllm=VllmSettings(tensor_parallel=4))
-    model = model_of(tmp_path, **R1, quantization_config=packed(4, strategy="channel"))
+    model = model_of(tmp_path, **R1, model_type="qwen2", quantization_config=packed(4, strategy="channel"))
     chosen = choose_engine("auto", model=model, machine="NvidiaL4", config=config, weights=2**30)
     assert chosen.engine == "transformers"
     assert "; cured for vLLM by --vllm.tensor-parallel 2, or" in chosen.reason

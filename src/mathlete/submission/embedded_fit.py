@@ -43,11 +43,11 @@ def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
         return f"{loaded / 2**30:.1f} GiB of weights and its cache do not fit into one GPU of {gpu.memory_gib:.1f} GiB"
     source = find_model(str(model))
     try:
-        require_kind(model)
         source.require_described(on_kaggle=True)
         if source.measure_weights().whole:  # of a model that is mounted they are on Kaggle
             source.require_weights()
         check_covered(source.load_config())
+        require_kind(model)
     except UserError as error:
         # What a library says of a config that it cannot read stands in brackets, and is long.
         return error.rule.partition(" (")[0] + (f", got {error.value}" if error.value else "")
