@@ -42,6 +42,7 @@ from mathlete.submission.mounted import MountedWeights, describe_weights
 from mathlete.submission.mounts import MountedNotebook, read_mounted
 from mathlete.submission.notebook import require_as_built, write_notebook
 from mathlete.submission.release import check_release, read_day
+from mathlete.submission.serving import check_serving
 from mathlete.submission.stamps import compute_stamp, read_stamp, with_stamp
 from mathlete.submission.vllm_notebook import write_downloads
 from mathlete.submission.vllm_wheels import choose_bringer

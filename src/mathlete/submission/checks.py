@@ -108,7 +108,7 @@ def _export(build: Build) -> Iterator[Refusal]:
         elif not by_vllm:
             source.require_described(on_kaggle=True, other=other)
         if not by_vllm:
-            require_kind(build.model)
+            require_kind(build.model, other=other)
     except UserError as error:
         yield refusal_of(error)
 

@@ -54,7 +54,7 @@ def find_unloadable(model: Path, *, machine: str, weights: int) -> str:
     return ""
 
 
-def require_kind(model: Path) -> None:
+def require_kind(model: Path, *, other: str = "") -> None:
     """Raise UserError where the embedded engine draws nothing from a kind of model with the image's transformers.
 
     What transformers on this machine has is no answer: it may know kinds that the image's does not know yet, and knows
@@ -62,6 +62,7 @@ def require_kind(model: Path) -> None:
 
     Args:
         model: the folder with the model's config.json.
+        other: a cure that the caller knows beside another model, such as another engine.
     """
     kind = str(Shape.read_config(model).get("model_type"))
     if kind not in embedded_kinds():
@@ -69,7 +70,7 @@ def require_kind(model: Path) -> None:
             "the embedded engine must draw from the kind of model with the image's transformers "
             f"{image_packages()['transformers']}",
             value=f"model_type {kind}",
-            cure="build with --engine vllm, or take a Qwen, Llama, Gemma, Phi or Mistral model of text alone",
+            cure=f"{other and f'{other}, or '}take a Qwen, Llama, Gemma, Phi or Mistral model of text alone",
         )
 
 

@@ -48,9 +48,9 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True, ma
         source.measure_weights()  # no file here is cut
     prompts = load_prompt_format(source)
     if config.engine == "transformers":
-        require_kind(model)
         check_covered(source.load_config())
         source.require_described(on_kaggle=True, other=other)
+        require_kind(model, other=other)
     longest = max(config.competition.placeholders.values(), key=len)
     prompt, asked, own = len(prompts.prompt_ids(longest)), config.policy.longest_tokens, source.context_tokens()
     context, cure = own, "a model that attends to more"
