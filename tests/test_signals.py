@@ -263,3 +263,12 @@ def test_a_guard_that_is_ended_lets_all_run_on() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "ended\non\n"
+
+
+def test_a_guard_that_was_killed_leaves_no_open_file() -> None:
+    code = (
+        "import warnings; warnings.simplefilter('always'); from mathlete.signals import Guard; guard = Guard(); "
+        "guard._process.kill(); guard._process.wait(); guard.end(); guard.end()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import inspect
 import sys
+import warnings
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -237,7 +238,7 @@ def differences() -> list[str]:
     wrong: list[str] = []
     for module, kinds in NAMES.items():
         for kind in kinds:
-            real = getattr(import_module(module), kind.__name__, None)
+            real = getattr(_import_real(module), kind.__name__, None)
             if real is None:
                 wrong += [] if kind in LATER else [f"{module} has no {kind.__name__}"]
             elif issubclass(kind, Exception):
@@ -264,10 +265,17 @@ def _takes(real: Any, call: str) -> bool:
     return all(name in theirs for name in _arguments(getattr(AsyncLLM, call)))
 
 
+def _import_real(name: str) -> ModuleType:
+    # Its newer versions compile functions as they are imported, and torch then warns of its own old names.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_module(name)
+
+
 def vllm_name(name: str) -> Any:
     """Return a class or an error of vLLM's by its name."""
     own = globals()[name]
-    return getattr(import_module(next(one for one in NAMES if own in NAMES[one])), name) if HERE else own
+    return getattr(_import_real(next(one for one in NAMES if own in NAMES[one])), name) if HERE else own
 
 
 def wrap_error(error: Exception) -> Exception:
@@ -280,8 +288,9 @@ def wrap_error(error: Exception) -> Exception:
 def stand_in(patch: Any) -> None:
     """Have vLLM's engine go by a script, and its other names be there."""
     if HERE:
-        real = import_module("vllm.v1.engine.async_llm")
-        patch.setattr(real.AsyncLLM, "from_engine_args", AsyncLLM.from_engine_args)
+        real: Any = _import_real("vllm.v1.engine.async_llm")
+        # Looked up as it is called: a test may have put another in its place by then.
+        patch.setattr(real.AsyncLLM, "from_engine_args", lambda given: AsyncLLM.from_engine_args(given))
         return
     for name, module in modules().items():
         patch.setitem(sys.modules, name, module)

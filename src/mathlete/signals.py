@@ -175,7 +175,8 @@ class Guard:
 
     def end(self) -> None:
         """End the guard: what runs still may run on."""
-        if self._process.poll() is None:
+        # Where it was killed itself, its input is open still.
+        if self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(OSError):
                 self._process.communicate(_OFF_DUTY)
 
