@@ -76,10 +76,16 @@ class CompletionReader:
         self.closers = frozenset(token for piece, token in vocabulary.items() if "}" in piece or piece == "<0x7D>")
         """Tokens that can close a box."""
         whole, last = vocabulary.get(self.reasoning.closing), self.reasoning.closing[-1]
-        # The last byte of a letter beyond ASCII may be any token's.
-        byte = f"<0x{ord(last):02X}>"
+        # A letter beyond ASCII may be in parts: its last byte is a token of SentencePiece, or in a piece of GPT-2's
+        # vocabularies, which write a byte such as the last one of `▷` as the letter of that number.
+        final = last.encode()[-1]
+        ends = (last, chr(final))
         self.think_enders = (
-            frozenset(token for piece, token in vocabulary.items() if last in piece or piece == byte)
+            frozenset(
+                token
+                for piece, token in vocabulary.items()
+                if piece == f"<0x{final:02X}>" or any(end in piece for end in ends)
+            )
             if whole is None
             else frozenset({whole})
         )
