@@ -2,21 +2,25 @@
 
 import json
 import os
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoConfig
 
 from mathlete.errors import UserError
 from mathlete.kaggle_image import embedded_kinds, image_packages
 from mathlete.kernel.config import KernelConfig
+from mathlete.sampling.embedded import check_covered
 from mathlete.shipped import data_folder
 from mathlete.submission import Build, checks
 from mathlete.submission.embedded_fit import find_unloadable, require_kind, settle_steps
 from mathlete.submission.engine_choice import choose_engine
 from mathlete.submission.mounted import MountedWeights
+from mathlete.submission.serving import check_serving
 from tests.conftest import POCKET, ROOT
 
 FACTS = data_folder() / "embedded.json"
@@ -83,6 +87,23 @@ def test_no_notebook_begins_or_ends_on_the_embedded_engine_with_a_kind_that_it_d
     assert (config.embedded, told[:16]) == (False, "no embedded step")
     begun = replace(build, model=model, config=KernelConfig(), mounted=MountedWeights(size=1, licence="MIT"))
     assert [one.value for one in checks._export(begun)] == [f"model_type {kind}"]
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_the_cure_of_a_kind_names_vllm_only_where_it_serves_the_model(served: bool, tmp_path: Path) -> None:
+    model = Path(shutil.copytree(POCKET, tmp_path / "model"))
+    describe(model, "gpt_oss", architecture="GptOssForCausalLM")
+    machine = "NvidiaH100" if served else "NvidiaTeslaP100"  # which is too old for vLLM
+    with pytest.raises(UserError, match="got attention with sinks in gpt_oss") as refused:
+        check_serving(model, KernelConfig(), weights=False, machine=machine, size=2**20)
+    assert ("--engine vllm" in refused.value.cure) == served
+    assert "--until tune" not in refused.value.cure
+
+
+def test_what_no_config_tells_of_its_attention_is_refused_wherever_the_loop_draws() -> None:
+    for kind in ("gpt_oss", "phimoe"):
+        with pytest.raises(UserError, match=f"in {kind}(?s:.*)--until tune"):
+            check_covered(AutoConfig.for_model(kind))
 
 
 def test_a_kind_that_the_embedded_engine_draws_from_ends_the_ladder(tmp_path: Path) -> None:

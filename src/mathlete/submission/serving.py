@@ -48,7 +48,7 @@ def check_serving(model: Path, config: KernelConfig, *, weights: bool = True, ma
         source.measure_weights()  # no file here is cut
     prompts = load_prompt_format(source)
     if config.engine == "transformers":
-        check_covered(source.load_config())
+        check_covered(source.load_config(), other=other)
         source.require_described(on_kaggle=True, other=other)
         require_kind(model, other=other)
     longest = max(config.competition.placeholders.values(), key=len)
