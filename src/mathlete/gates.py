@@ -6,6 +6,7 @@ a person says why it may be used. That reason is the model's from there on: in m
 
 A verdict lies in the folder of the step that came to it, and holds for what its run made of the same weights: that of
 the trial before training, of forgetting and of the merge for adapter, merged model and exports, an export's for itself.
+A merge judges the adapter only where it went into what that was trained on.
 
 >>> from tempfile import TemporaryDirectory
 >>> from mathlete.runs import write_json
@@ -32,27 +33,6 @@ from mathlete.folders import STARTED
 from mathlete.hashes import sha256_file
 from mathlete.runs import MANIFEST, is_unfinished, read_json, write_atomically, write_json
 from mathlete.text import quote, quote_markdown
-
-__all__ = [
-    "ACCEPT",
-    "CARD",
-    "PARTS",
-    "REBUILD",
-    "SURVIVAL",
-    "GateOutcome",
-    "Gates",
-    "Noise",
-    "Refused",
-    "find_run_export",
-    "is_part",
-    "is_set_aside",
-    "join_refused",
-    "judge_breaches",
-    "outcome_of",
-    "require_passed",
-    "require_run",
-    "set_aside",
-]
 
 SURVIVAL = "survival.json"
 """File in an export's folder: what every hop to it cost, and what the gates said."""
@@ -150,15 +130,20 @@ class GateOutcome:
     @classmethod
     def of_step(cls, folder: Path) -> "GateOutcome":
         """Read what the gates said in a step's own folder; one that no step made has no gates."""
-        record = _read_record(folder)
-        figures, survival = _as_record(record.get("figures")), folder / SURVIVAL
-        said = [record, figures, _as_record(figures.get("trial")), read_json(survival) if survival.is_file() else {}]
-        own, taken = cls.join([*map(cls.from_json, said)]), cls.from_json(_as_record(record.get("settings")))
+        own, taken = cls.of_gates(folder), cls.from_json(_as_record(_read_record(folder).get("settings")))
         if not is_unfinished(folder):
             return cls.join([own, taken])
         # A breach says more than that the step never ended, but only its end makes a reason hold.
         breaches = own.breaches or (f"{folder} was begun and never finished: it has no {MANIFEST}",)
         return cls(breaches=(*breaches, *taken.breaches))
+
+    @classmethod
+    def of_gates(cls, folder: Path) -> "GateOutcome":
+        """Read what broke a step's own gates, whether it ended or not."""
+        record, survival = _read_record(folder), folder / SURVIVAL
+        figures = _as_record(record.get("figures"))
+        said = [record, figures, _as_record(figures.get("trial")), read_json(survival) if survival.is_file() else {}]
+        return cls.join([*map(cls.from_json, said)])
 
     def describe(self) -> list[str]:
         """Describe what was accepted, a line for each broken limit."""
@@ -350,18 +335,26 @@ def _list_judges(folder: Path) -> list[Path]:
 
 def _is_judge(step: Path, made: Path) -> bool:
     """Return whether a step of its run judges what was made there: not where it has begun anew with other weights."""
-    begun_anew, merged = step.name == "adapter" and is_unfinished(step), step.name == "merged"
     ours, theirs = _list_inputs(made), _list_inputs(step)
-    same = all(ours[name] == theirs[name] for name in ours.keys() & theirs.keys())
-    return same and not begun_anew and (not merged or _has_weights(step, _as_record(ours.get(step.name))))
+    if any(ours[name] != theirs[name] for name in ours.keys() & theirs.keys()):
+        return False
+    if step.name != "merged":
+        return step.name != "adapter" or not is_unfinished(step)
+    if made.name == "adapter":
+        # Only where a merge into what it was trained on cost too much may it be of another training.
+        into = _as_record(_read_record(step).get("settings")).get("base")
+        return into != "original" and bool(GateOutcome.of_gates(step).breaches)
+    return _has_weights(step, _as_record(ours.get(step.name)))
 
 
 def _has_weights(step: Path, hashes: Mapping[str, object]) -> bool:
     """Return whether a step made the weights of these hashes. A refused one noted none, so its files are read."""
-    names = [name for name in hashes if name.endswith(".safetensors")]
+    weights = {name: value for name, value in hashes.items() if name.endswith(".safetensors")}
+    # Refused weights may be deleted since, to free the disk; a step that was killed may have written none.
+    gone = weights if GateOutcome.of_gates(step).breaches else {}
     made = _as_record(_read_record(step).get("outputs"))
-    made = made or {name: sha256_file(step / name) for name in names if (step / name).is_file()}
-    return all(made.get(name) == hashes[name] for name in names)
+    made = made or {**gone, **{name: sha256_file(step / name) for name in weights if (step / name).is_file()}}
+    return all(made.get(name) == value for name, value in weights.items())
 
 
 def _list_inputs(folder: Path) -> dict[str, object]:
