@@ -186,7 +186,12 @@ def test_the_gates_are_tried_before_the_training_and_a_reason_goes_with_the_mode
     assert "before any training, with a random adapter on a few rows: KL(trained || int8) must be" in refused.refusal
     assert "gates tried before training" in refused.stdout
     assert [*Path("r").rglob("*.safetensors")] == []
-    assert train(*SMALL, *STRICT, "--accept-refused", "only to be looked at").code == 0
+    accepted = train(*SMALL, *STRICT, "--accept-refused", "only to be looked at")
+    assert accepted.code == 0
+    # Told as each is made: of the trial before the training, and of the export.
+    told = " ".join(accepted.stdout.split())
+    assert told.count("accepted, because only to be looked at: KL(trained || int8) must be") >= 2
+    assert "3 general problems can't show a loss of accuracy, 6 can" in told
     adapter: Any
     export: Any
     adapter, export = (read_json(Path("r", step, MANIFEST)) for step in ("adapter", "export"))

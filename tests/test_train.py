@@ -226,12 +226,12 @@ def test_a_breach_of_survival_is_exit_2_without_a_manifest(place: Path, train: C
     original = (*SMALL, "--merge-base", "original", "--overwrite")
     merged = train("math", *original).refusal
     assert "KL(trained || merged) must be at most 1e-05 nats a token, got " in merged
-    assert "(tried: " in merged
-    assert " stored in " in merged
-    assert " in float16, " in merged
+    assert [words for words in ("(tried: ", " stored in ", " in float16, ") if words not in merged] == []
     assert "merge with --merge-base dequant --overwrite" in merged
     assert not (place / "r" / "merged" / "manifest.json").exists()
-    assert train("math", *original, "--accept-refused", "on purpose").code == 0
+    accepted = train("math", *original, "--accept-refused", "on purpose")
+    assert accepted.code == 0
+    assert "accepted, because on purpose: KL(trained || merged) must be" in " ".join(accepted.stdout.split())
     assert "- accept_refused: on purpose" in (place / "r" / "export" / "README.md").read_text()
 
 

@@ -22,12 +22,15 @@ _RESAMPLED = 10_000_000
 _EXACT_SIGNS = 14
 """Problems that differ up to which `paired_p` tries all sign vectors: 2^14 of them."""
 
-
 INFORMATIVE = 10
 """Problems that must inform a change, a finish-order bias, a standard error or a sample size: fewer claim nothing. It
 is the usual condition for a normal approximation of a share, at least ten on either side."""
 SIGNIFICANT = 0.05
 """p-value below which a difference counts as shown."""
+FEWEST_SIGNS = 6
+"""Problems below which `paired_p` shows nothing: five that all change one way have a p of 2/2^5."""
+_FEWEST_LOSSES = 3
+"""Problems whose losses show a change."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,8 @@ class PairedChange(Interval):
 
     >>> [PairedChange(value=-1.0, lo=-1.0, hi=-1.0, p=p).is_shown for p in (1.0, 0.03)]
     [False, True]
+    >>> PairedChange(value=math.nan, lo=math.nan, hi=math.nan).is_shown
+    False
     """
 
     p: float | None = None
@@ -52,11 +57,27 @@ class PairedChange(Interval):
 
     @property
     def is_shown(self) -> bool:
-        """Whether it is no chance: the interval leaves out 0, and the exact test says so too.
+        """Whether it is a number and no chance: the interval leaves out 0, and the exact test says so too.
 
         The bootstrap knows no problem but those it was given: of one that changed its interval is that change alone.
         """
-        return not self.lo <= 0 <= self.hi and (self.p is None or self.p < SIGNIFICANT)
+        return self.leaves_out_0 and (self.p is None or self.p < SIGNIFICANT)
+
+    @property
+    def leaves_out_0(self) -> bool:
+        """Whether it is a number whose interval leaves out 0."""
+        return math.isfinite(self.value) and not self.lo <= 0 <= self.hi
+
+    def shows_loss(self, *, problems: int) -> bool:
+        """Return whether this change of losses over so many problems is no chance: the interval alone says it.
+
+        The exact test is of values that are right or wrong. A loss is a mean over hundreds of tokens: of three problems
+        that all lose 8 nats a token none did by chance, of which the signs alone give a p of 0.25.
+
+        >>> [PairedChange(value=8.0, lo=7.9, hi=8.1, p=1.0).shows_loss(problems=number) for number in (2, 3)]
+        [False, True]
+        """
+        return self.leaves_out_0 and problems >= _FEWEST_LOSSES
 
 
 Verdict = Literal["better", "worse", "few", "even"]
@@ -227,6 +248,25 @@ def paired_p(differences: Sequence[float], *, seed: int = 0) -> float:
     return (as_far + 1) / (10 * 2000 + 1)
 
 
+def binomial_p(k: int, *, n: int, share: float) -> float:
+    """Return the one-sided p of k or more of n yes-or-no outcomes, each a yes with a chance of at most `share`.
+
+    The exact binomial test: it is below 0.025 where the interval of Clopper, Pearson 1934, "The use of confidence or
+    fiducial limits illustrated in the case of the binomial", Biometrika 26, lies above `share`.
+
+    >>> round(binomial_p(2, n=3, share=0.5), 4), binomial_p(0, n=3, share=0.0), binomial_p(1, n=3, share=0.0)
+    (0.5, 1.0, 0.0)
+    """
+    if k <= 0 or share >= 1:
+        return 1.0
+    if share <= 0:
+        return 0.0
+    # By logarithms: the coefficients of thousands of outcomes are no floats.
+    yes, no, all_ways = math.log(share), math.log1p(-share), math.lgamma(n + 1)
+    ways = ((at, all_ways - math.lgamma(at + 1) - math.lgamma(n - at + 1)) for at in range(k, n + 1))
+    return min(1.0, math.fsum(math.exp(way + at * yes + (n - at) * no) for at, way in ways))
+
+
 def problems_needed(differences: Sequence[float]) -> int | None:
     """Return how many problems show a true difference of this size in 8 of 10 comparisons; None where it is 0.
 
@@ -318,24 +358,31 @@ def format_with_error(value: float, error: float | None) -> str:
     return format_percent(value) if error is None else f"{format_percent(value)} ± {format_percent(error)}"
 
 
-def format_ends(change: Interval, *, digits: int = 1) -> str:
-    """Return the interval of a difference; one of no width knows nothing, and is not told.
+def format_ends(change: Interval, *, problems: int | None = None, digits: int = 1) -> str:
+    """Return the interval of a difference; one of no width over fewer than `INFORMATIVE` problems is not told.
 
-    >>> format_ends(Interval(value=4.0, lo=-1.0, hi=9.04)), format_ends(Interval(value=0.0, lo=0.0, hi=0.0))
-    ('[-1.0, +9.0]', 'too few to tell')
+    It knows nothing there. Over many problems it says that all did the same, as where an export changes no answer.
+
+    >>> same = Interval(value=0.0, lo=0.0, hi=0.0)
+    >>> [format_ends(same, problems=number) for number in (9, 10, None)]
+    ['too few to tell', '[+0.0, +0.0]', '[+0.0, +0.0]']
     """
-    return f"[{change.lo:+.{digits}f}, {change.hi:+.{digits}f}]" if change.lo != change.hi else "too few to tell"
+    if change.lo == change.hi and problems is not None and problems < INFORMATIVE:
+        return "too few to tell"
+    return f"[{change.lo:+.{digits}f}, {change.hi:+.{digits}f}]"
 
 
-def format_change(change: Interval, *, digits: int = 1, unit: str = "") -> str:
+def format_change(change: Interval, *, problems: int | None = None, digits: int = 1, unit: str = "") -> str:
     """Return a difference with its interval, as `format_ends` has it.
 
-    >>> format_change(Interval(value=4.0, lo=-1.0, hi=9.04)), format_change(Interval(value=0.0, lo=0.0, hi=0.0))
-    ('+4.0 [-1.0, +9.0]', '+0.0, too few to tell')
+    >>> format_change(Interval(value=4.0, lo=-1.0, hi=9.04))
+    '+4.0 [-1.0, +9.0]'
+    >>> format_change(Interval(value=0.0, lo=0.0, hi=0.0), problems=1)
+    '+0.0, too few to tell'
     >>> format_change(Interval(value=-0.25, lo=-0.5, hi=0.0), digits=3, unit=" nats")
     '-0.250 nats [-0.500, +0.000]'
     """
-    ends = format_ends(change, digits=digits)
+    ends = format_ends(change, problems=problems, digits=digits)
     return f"{change.value:+.{digits}f}{unit}{' ' if ends[0] == '[' else ', '}{ends}"
 
 

@@ -123,8 +123,10 @@ class MathRun:
         )
 
     def end(self, step: Step) -> Path:
-        """Print a finished step's line and remember it; return its folder."""
+        """Print a finished step's line and which broken limits were accepted, and remember it; return its folder."""
         self.say(f"{step.name}: nothing changed, skipped" if step.skipped else describe_step(step))
+        for line in [] if step.skipped else GateOutcome.of_step(step.folder).describe():
+            self.say(line)
         self.steps.append(step)
         return step.folder
 

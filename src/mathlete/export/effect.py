@@ -23,7 +23,7 @@ from mathlete.export.reference import Heldout, Reference
 from mathlete.export.settings import Forgetting
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import judge_breaches, outcome_of
-from mathlete.metrics import format_change, paired_change, to_points
+from mathlete.metrics import FEWEST_SIGNS, format_change, paired_change, to_points
 from mathlete.models import Device, ModelSource
 from mathlete.pocket import generate_items
 from mathlete.prompts import PromptFormat
@@ -170,6 +170,11 @@ def describe_effect(figures: EffectFigures) -> str:
         lines.append("forgetting: not measured; --forgetting.source SOURCE measures it (gsm8k, a file, …)")
     else:
         lines.append(_describe(figures.general, f"{figures.general.problems} general ones, {figures.general.source}"))
+        if figures.general.problems < FEWEST_SIGNS:
+            lines.append(
+                f"forgetting: {counted(figures.general.problems, 'general problem')} can't show a loss of accuracy, "
+                f"{FEWEST_SIGNS} can; --forgetting.problems takes more"
+            )
     if figures.noise:
         lines.append(figures.noise.describe())
     return "\n".join(lines)
@@ -179,7 +184,7 @@ def _describe(change: TuningChange, problems: str) -> str:
     (loss, new_loss), (right, new_right) = change.loss, change.accuracy
     return (
         f"{problems}: loss {loss:.3f} → {new_loss:.3f}, greedy right {right:.1%} → {new_right:.1%} "
-        f"({format_change(to_points(change.accuracy_change), unit=' points')})"
+        f"({format_change(to_points(change.accuracy_change), problems=change.problems, unit=' points')})"
     )
 
 

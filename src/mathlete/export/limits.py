@@ -1,5 +1,6 @@
 """What training, merge and export may cost: figures against the limits of the settings and the noise of computing."""
 
+import math
 from collections.abc import Iterator, Mapping
 
 from mathlete.export.formats.table import EXPORT_FORMATS
@@ -7,7 +8,7 @@ from mathlete.export.records.exports import Hop
 from mathlete.export.records.tuning import TuningChange
 from mathlete.export.settings import Export, Forgetting, MergeBase, Survival
 from mathlete.gates import ACCEPT, Noise, Refused
-from mathlete.metrics import format_change, to_points
+from mathlete.metrics import SIGNIFICANT, binomial_p, format_change, to_points
 from mathlete.models import Device
 
 _FEWEST_BITS = 1.0
@@ -19,8 +20,9 @@ def find_kept_breaches(general: TuningChange, limits: Forgetting) -> Iterator[Re
     accuracy, loss = general.accuracy_change, general.loss_change
     if -accuracy.value > limits.accuracy and accuracy.is_shown:
         yield _forgot(general, f"{limits.accuracy:.0%} of the accuracy", "accuracy", f"{-accuracy.value:.1%}")
-    # Negated: a loss that is no number is a breach too.
-    if not loss.value <= limits.loss and loss.is_shown:
+    # A loss that is no number is a breach too, of one problem as of many.
+    shown = not math.isfinite(loss.value) or loss.shows_loss(problems=general.problems)
+    if not loss.value <= limits.loss and shown:
         yield _forgot(general, f"{limits.loss:g} nats a token of loss", "loss", f"{loss.value:.3f}")
 
 
@@ -77,17 +79,37 @@ def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | 
             hop.name, hop.kl, engine=hop.engine, limits=limits, export=export, noise=noise, stored=stored
         )
     least = limits.unchanged_limit(noise, bits=EXPORT_FORMATS[hop.name].bits)
-    # Chance is excused: among few answers, a few that changed are no sign of anything.
-    by_chance = hop.beyond_noise is not None and not (hop.beyond_noise.is_shown and hop.beyond_noise.value > 0)
-    if hop.unchanged is not None and hop.unchanged < least and not by_chance:
+    if hop.unchanged is not None and hop.unchanged < least and not _may_be_chance(hop, limits, noise):
         beside = f"; computing in {noise.dtype} alone leaves {1 - noise.changed_share:.1%}" if noise else ""
         if (more := hop.beyond_noise) is not None:
-            beside += f", {format_change(to_points(more), unit=' points')} changed beyond that"
+            beyond = format_change(to_points(more), problems=hop.answered, unit=" points")
+            beside += f", {beyond} changed beyond that"
         yield Refused(
             f"{hop.name} must leave at least {least:.0%} of greedy answers unchanged",
             value=f"{hop.unchanged:.1%} of {hop.answered} {_name_types(hop.name, hop.engine, stored=stored)}{beside}",
             cure=f"{_other_formats(hop.name, export)}, set --survival.greedy, or {ACCEPT}",
         )
+
+
+def _may_be_chance(hop: Hop, limits: Survival, noise: Noise | None) -> bool:
+    """Return whether changed answers may be chance: among few, a few that changed are no sign of anything.
+
+    They are none where there are more of them than by noise, and one of two exact tests says so too: that of signs
+    against the noise, or the binomial one against the limit. The first says nothing of five answers.
+    """
+    more = hop.beyond_noise
+    if more is None or hop.unchanged is None:
+        return False
+    if not (more.leaves_out_0 and more.value > 0):
+        return True
+    # The noise is known by as few answers: none changed of one is no sign that none would. So its share is the mean
+    # of the neutral prior's posterior, which pulls it least (Kerman 2011, "Neutral noninformative and informative
+    # conjugate beta and gamma prior distributions", Electronic Journal of Statistics 5, section 3).
+    changed, answered = (noise.changed, noise.answered) if noise else (0, hop.answered)
+    share = (changed + 1 / 3) / (answered + 2 / 3)
+    most = limits.changed_limit(share, bits=EXPORT_FORMATS[hop.name].bits)
+    p = binomial_p(round((1 - hop.unchanged) * hop.answered), n=hop.answered, share=most)
+    return not more.is_shown and p >= SIGNIFICANT
 
 
 def find_kl_breaches(

@@ -20,7 +20,7 @@ from mathlete.export.records.tuning import BaseComparison, BaseFigures, MergeFig
 from mathlete.export.settings import MergeBase, Survival
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import GateOutcome, judge_breaches
-from mathlete.metrics import format_change, paired_change
+from mathlete.metrics import PairedChange, format_change, paired_change
 from mathlete.models import Device, ModelSource, load_model, load_prompt_format
 from mathlete.runs import Advance, read_json, require_space
 from mathlete.tune import load_4bit_base
@@ -59,7 +59,7 @@ def merge_adapter(
     bases = {tuned.base: stored.log_probabilities, **_measure_other_base(tuned, rows=rows, dtype=stored.dtype)}
     comparison = compare_bases(bases, reference=reference, rows=rows) if len(bases) > 1 else None
     if comparison:
-        say(describe_bases(comparison, chosen=tuned.base, most=most))
+        say(describe_bases(comparison, chosen=tuned.base, most=most, rows=len(rows)))
     advance(4, 4, f"KL {stored.kl:.1e}")
     say(f"merge: KL {stored.kl:.1e}, stored in {stored.dtype}, at most {most:.1e}; noise of computing {noise:.1e}")
     breaches = find_merge_breaches(stored.kls, dtype=stored.dtype, limits=limits, noise=noise, base=tuned.base)
@@ -122,8 +122,7 @@ def write_merged(
         kls[dtype] = kl_divergence(reference, log_probs)
         if kls[dtype] <= most:
             break
-    # A KL that is no number is the farthest of all.
-    best = min(kls, key=lambda name: kls[name] if math.isfinite(kls[name]) else math.inf)
+    best = min(kls, key=lambda name: _distance(kls[name]))
     if best != dtype:
         parameters, log_probs = store(best)
     return StoredMerge(dtype=best, kls=kls, log_probabilities=log_probs, parameters=parameters)
@@ -147,7 +146,7 @@ def compare_bases(
 ) -> BaseComparison:
     """Compare both bases' distance from the trained model and loss on held-out rows, and propose one.
 
-    That is the one of lower loss, where the difference is no chance; else the nearer one.
+    That is the one of lower loss, where the difference is a number and no chance; else the nearer one.
     """
     losses = {base: row_losses(values, rows) for base, values in log_probs.items()}
     difference = paired_change(losses["dequant"], losses["original"])
@@ -155,28 +154,56 @@ def compare_bases(
         base: BaseFigures(kl=kl_divergence(reference, values), loss=sum(losses[base]) / len(losses[base]))
         for base, values in sorted(log_probs.items())
     }
-    nearer = min(bases, key=lambda base: bases[base].kl)
-    lower: MergeBase = "dequant" if difference.value > 0 else "original"
-    proposed = lower if difference.is_shown else nearer
+    nearer = min(bases, key=lambda base: _distance(bases[base].kl))
+    lower = _lower_loss(difference)
+    proposed = lower if lower and math.isfinite(bases[lower].kl) else nearer
     return BaseComparison(bases=bases, loss_difference=difference, proposed=proposed)
 
 
-def describe_bases(comparison: BaseComparison, *, chosen: MergeBase, most: float) -> str:
-    """Describe both bases in a line, which is better, and how to take it; `most`: the largest KL of a merge."""
+def _lower_loss(difference: PairedChange) -> MergeBase | None:
+    """Return the base of lower loss, by that of original - dequant; None where none is shown."""
+    if not difference.is_shown:
+        return None
+    return "dequant" if difference.value > 0 else "original"
+
+
+def _distance(kl: float) -> float:
+    """Return a KL as a distance: one that is no number is the farthest of all."""
+    return kl if math.isfinite(kl) else math.inf
+
+
+def describe_bases(comparison: BaseComparison, *, chosen: MergeBase, most: float, rows: int | None = None) -> str:
+    """Describe both bases in a line, which is better, and how to take it.
+
+    Args:
+        comparison: of both.
+        chosen: the one that was merged into.
+        most: the largest KL of a merge.
+        rows: held-out rows of the losses; None where they are not known.
+    """
     both = "; ".join(
         f"{base} KL {figures.kl:.1e}, held-out loss {figures.loss:.4f}" for base, figures in comparison.bases.items()
     )
     difference, proposed = comparison.loss_difference, comparison.proposed
+    kl = comparison.bases[proposed].kl
     verdict = (
         f"{proposed} is better"
-        if difference.is_shown
-        else f"no difference shown, {proposed} is nearer to the trained model"
+        if math.isfinite(kl) and _lower_loss(difference) == proposed
+        else f"{'' if difference.is_shown else 'no difference shown, '}{proposed} is nearer to the trained model"
+        if math.isfinite(kl)
+        else f"KL of {proposed} is no number, so neither is better"
     )
-    # Negated: a KL that is no number is refused too.
-    refused = not comparison.bases[proposed].kl <= most
-    accept = f" --accept-refused REASON, as that KL is above the limit of {most:.1e}" if refused else ""
-    cure = "" if proposed == chosen else f": --merge-base {proposed} --overwrite{accept}"
-    return f"merge base: {both}; loss, original - dequant {format_change(difference, digits=4)}: {verdict}{cure}"
+    accept = (
+        f" --accept-refused REASON, as that KL is above the limit of {most:.1e}; the reason accepts what the exports "
+        "cost too, whose KL has the merge's in it"
+    )
+    cure = f": --merge-base {proposed} --overwrite{accept if kl > most else ''}"
+    change = format_change(difference, problems=rows, digits=4)
+    # What is no number is no model that a reason makes one.
+    return (
+        f"merge base: {both}; loss, original - dequant {change}: {verdict}"
+        f"{cure if proposed != chosen and math.isfinite(kl) else ''}"
+    )
 
 
 STORAGE_TYPES = ("float16", "bfloat16")

@@ -71,14 +71,21 @@ class Survival:
     def unchanged_limit(self, noise: "Noise | None", *, bits: int = 8) -> float:
         """Return the least share of unchanged greedy answers.
 
-        The KL grows with the square of what is changed in the weights, the share of other answers with that itself.
-
         >>> round(Survival().unchanged_limit(None, bits=4), 2)
         0.93
         """
+        return max(0.0, 1 - self.changed_limit(noise.changed_share if noise else 0.0, bits=bits))
+
+    def changed_limit(self, noise: float, *, bits: int = 8) -> float:
+        """Return the largest share of changed greedy answers, where so large a share changes by noise; may be above 1.
+
+        The KL grows with the square of what is changed in the weights, the share of other answers with that itself.
+
+        >>> round(Survival().changed_limit(0.1), 2)
+        0.32
+        """
         coarser = math.sqrt(max(1.0, self.kl_4bit / self.kl_int8)) if bits < 8 else 1.0
-        changed = math.sqrt(self.times_noise) * noise.changed_share if noise else 0.0
-        return max(0.0, min(1 - coarser * (1 - self.greedy), 1 - changed))
+        return max(coarser * (1 - self.greedy), math.sqrt(self.times_noise) * noise)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from mathlete.export.merge import write_merged
 from mathlete.export.noise import NOISY, measure_exactly
 from mathlete.export.settings import Export, Survival
 from mathlete.export.tuned import TunedModel
-from mathlete.gates import Noise, Refused, judge_breaches, outcome_of
+from mathlete.gates import ACCEPT, Noise, Refused, judge_breaches, outcome_of
 from mathlete.runs import Advance, read_json, write_json
 from mathlete.tune import AdapterFolder, Recipe
 
@@ -165,7 +165,7 @@ class GateTrial:
             noise: with the random adapter.
             stored: the 16-bit type that the formats are written for.
         """
-        breaches, still_open, grown = [], {}, replace(noise, kl=_GROWTH * noise.kl)
+        breaches, still_open, cures, grown = [], {}, [], replace(noise, kl=_GROWTH * noise.kl)
         for name, kl in kls.items():
             if name not in EXPORT_FORMATS:
                 continue
@@ -175,10 +175,11 @@ class GateTrial:
             ):
                 if kl <= most:
                     still_open[name] = most
+                    cures.append(breach.cure.removesuffix(f", or {ACCEPT}"))
                 else:  # a KL that is no number, too
                     value = f"{breach.value}; with {_GROWTH:g} times that the limit would be {most:.2g}"
                     breaches.append(Refused(breach.rule, value=value, cure=breach.cure))
-        return Foretold(breaches=tuple(breaches), open=still_open)
+        return Foretold(breaches=tuple(breaches), open=still_open, cures=tuple(dict.fromkeys(cures)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,17 +190,20 @@ class Foretold:
     """Of formats that no noise would excuse which training was seen to bring."""
     open: Mapping[str, float]
     """{format above its limit: what that may be after the training}."""
+    cures: tuple[str, ...]
+    """What to do for those, each once."""
 
     def describe(self) -> str:
         """Describe in a line what is left open.
 
-        >>> Foretold(breaches=(), open={"int8": 0.128}).describe()
-        'above its limit as yet: int8; the limit is measured anew after the training, and may be up to 1.3e-01 then'
+        >>> print(Foretold(breaches=(), open={"int8": 0.128}, cures=("use --export.threshold 1",)).describe())
+        above its limit as yet: int8; the limit is measured anew after the training, and may be up to 1.3e-01 then.
+          To be sure: use --export.threshold 1
         """
         names, most = ", ".join(self.open), max(self.open.values())
         return (
             f"above its limit as yet: {names}; the limit is measured anew after the training, and may be up to "
-            f"{most:.1e} then"
+            f"{most:.1e} then.\n  To be sure: {'; '.join(self.cures)}"
         )
 
 

@@ -43,7 +43,7 @@ def hop_cells(hop: Hop) -> list[str]:
         "" if hop.top1 is None else f"{hop.top1:.2%}",
         "none answered" if hop.unchanged is None else f"{hop.unchanged:.1%} of {hop.answered}",
         f"{hop.right} of {hop.problems}",
-        format_change(to_points(hop.change)),
+        format_change(to_points(hop.change), problems=hop.problems),
         f"{hop.bytes / 2**20:.1f}",
         f"{hop.seconds:.1f}",
     ]

@@ -287,13 +287,13 @@ def _change_figures(change: TuningChange) -> list[Figure]:
         Figure(
             label=f"{name}: greedy right, points",
             value=_points(points.value),
-            interval=format_ends(to_points(points)),
+            interval=format_ends(to_points(points), problems=change.problems),
             detail=f"{before} → {after}%, {change.problems} problems",
         ),
         Figure(
             label=f"{name}: loss",
             value=f"{loss.value:+.3f}",
-            interval=format_ends(loss, digits=3),
+            interval=format_ends(loss, problems=change.problems, digits=3),
             detail=f"{change.loss[0]:.3f} → {change.loss[1]:.3f}",
         ),
     ]

@@ -147,9 +147,9 @@ def _change_cells(change: TuningChange) -> list[str]:
         f"general: {change.source}" if change.source else "held out",
         str(change.problems),
         *(f"{value:.3f}" for value in change.loss),
-        format_change(change.loss_change, digits=3),
+        format_change(change.loss_change, problems=change.problems, digits=3),
         *(format_percent(share) for share in change.accuracy),
-        format_change(to_points(change.accuracy_change)),
+        format_change(to_points(change.accuracy_change), problems=change.problems),
     ]
 
 
