@@ -140,6 +140,9 @@ class ReplaySettings:
         # Earlier versions kept no outcomes of the other models, and so handed in the first one's.
         if self.selection.versus:
             words["handed in"] = "the best of all models'"
+        # Earlier versions did not say what a vote alone changes, and replayed some that weigh by what a run lacks.
+        if {*self.policies.vote} != {"majority"} or any(self.policies.harvest):
+            words["votes"] = "against majority under the same stop"
         # Earlier versions replayed any cap: what they finished is replayed anew.
         if self.policies.max_tokens:
             words["caps"] = "up to the recorded one"
@@ -226,7 +229,7 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     if not found:
         return
     if not (found.is_fit or file):
-        out.print(f"nothing to hand in: {found.describe_unfit()}", markup=False)
+        out.print(f"nothing to hand in: {found.unfit}", markup=False)
         return
     folders = (settings.folders, *((folder,) for folder in settings.others))[found.model]
     drawn = Choice.read_drawn(folders)

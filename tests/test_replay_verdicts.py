@@ -13,7 +13,7 @@ from mathlete.competitions import competition
 from mathlete.metrics import Interval, judge_change
 from mathlete.problems import Problem
 from mathlete.replay.outcomes import Change, Cost, Outcome, Score
-from mathlete.replay.policies import list_recorded_votes
+from mathlete.replay.policies import describe_unweighed, list_recorded_votes
 from mathlete.replay.ranking import find_best
 from mathlete.replay.selection import Candidate, CandidateChoice, Known
 from mathlete.replay.simulation import Wall
@@ -23,9 +23,12 @@ from mathlete.scoring import Pool
 from mathlete.scoring.comparison import describe_difference
 from mathlete.scoring.harvested import HarvestScores
 from mathlete.shipped import suggest_recording
+from mathlete.solve import Policy
 from tests.conftest import CommandLine
 from tests.test_replay_selection import pool, write_run
 
+BOTH = {"logprob_mean": -1.0, "logprob_tail": -1.0}
+UNSAFE = Change(value=0.2, lo=-0.5, hi=0.8, informative=12)
 AIMO_3 = competition("aimo-3")
 NOTHING = Interval(value=0, lo=0, hi=0)
 PLAIN = Outcome(
@@ -45,6 +48,14 @@ def tried(score: float, change: tuple[float, float, float], informative: int, **
 def stopped(stop: str, score: float, change: tuple[float, float, float], informative: int, **more: Any) -> Outcome:
     by = Change(value=change[0], lo=change[1], hi=change[2], informative=informative)
     return tried(score, change, informative, **{"stop": stop, "submission_s": 5, "by_stop": by, **more})
+
+
+def voted(score: float, change: float, by_vote: tuple[float, float, float, int] | None, **more: Any) -> Outcome:
+    """Under a clock that costs 6 of 50."""
+    wall = Wall(wall_s=900, floor_s=9, ceiling_s=90)
+    by = by_vote and Change(**dict(zip(("value", "lo", "hi", "informative"), by_vote, strict=True)))
+    vote = {"vote": "logprob", **more} if by else {}
+    return tried(score, (change, change - 2, change + 2), 40, wall=wall, by_vote=by, **vote)
 
 
 def say_of(by: Interval, number: int) -> list[str]:
@@ -126,12 +137,12 @@ def test_a_stop_is_handed_in_that_is_safe(outcomes: list[Outcome], chosen: str) 
 def test_an_unsafe_stop_is_handed_in_where_it_pays_under_its_clock(
     score: float, by_stop: tuple[float, float, float, int], stop: str
 ) -> None:
-    wall, clocked = Wall(wall_s=900, floor_s=9, ceiling_s=90), (-5.6, -7.5, -4.0)
-    exact = stopped("exact", 34.5, clocked, 40, wall=wall, by_stop=PLAIN.by_stop)
+    wall = Wall(wall_s=900, floor_s=9, ceiling_s=90)
+    exact = stopped("exact", 34.5, (-5.6, -7.5, -4.0), 40, wall=wall, by_stop=PLAIN.by_stop)
     value, lo, hi, number = by_stop
     by = Change(value=value, lo=lo, hi=hi, informative=number)
     unsafe = stopped("votes4", 30.0, (-2, -3, -1), 40, n=4)
-    loose = stopped("votes4", score, clocked, 40, wall=wall, by_stop=by)
+    loose = stopped("votes4", score, (score - 40.1, -7.5, -2.0), 40, wall=wall, by_stop=by)
     found = find_best([[exact, loose, unsafe]], questions=50, rules=AIMO_3)
     assert found
     assert (found.outcome.stop, found.is_fit, found.passed_over[-1:]) == (stop, True, ("stop",))
@@ -145,6 +156,9 @@ def test_what_is_selected_is_what_is_handed_in() -> None:
     choice = CandidateChoice(
         select=2, candidates=candidates, by_replay=14.6, by_public=14.32, hindsight=15, known=[], chosen="plain"
     )
+    unfit = replace(choice, unfit="no stop is safe; try another")
+    assert unfit.describe(questions=50)[0] == f"{choice.describe(questions=50)[0]}, though no stop is safe; try another"
+    assert CandidateChoice.from_json(unfit.to_json()) == unfit
     said = choice.describe(questions=50)[0]
     assert said.startswith(
         "select plain: 13.47 of 50 expected where it counts (luck has 14.60, a gain that is not shown)"
@@ -176,11 +190,20 @@ def test_the_best_models_policy_is_handed_in(evaluate: CommandLine) -> None:
         ([{"logprob_tail": -1.0}], {"logprob"}),
         ([{}], {"logprob", "tail"}),
         ([{"logprob_mean": -1.0, "logprob_tail": -1.0}], set()),
-        # Some logs of several had no tail; a sample without either had numbers that were not finite.
-        ([{"logprob_mean": -1.0, "logprob_tail": -1.0}, {"logprob_mean": -1.0}], {"tail"}),
-        ([{"logprob_mean": -1.0, "logprob_tail": -1.0}, {}], set()),
-        ([{"logprob_mean": -1.0, "logprob_tail": -1.0, "text": ""}], {"strength"}),
-        ([{"logprob_mean": -1.0, "logprob_tail": -1.0, "tokens": 0}], {"length"}),
+        # Some logs of several had no tail.
+        ([BOTH, {"logprob_mean": -1.0}], {"tail"}),
+        ([BOTH, {}], {"logprob", "tail"}),
+        # One in a hundred: its numbers were not finite.
+        ([*[BOTH] * 99, {"logprob_mean": -1.0}], set()),
+        ([*[BOTH] * 99, {}], set()),
+        ([*[BOTH] * 98, {}, {}], {"logprob", "tail"}),
+        ([*[BOTH] * 98, {}, {**BOTH, "text": ""}], set()),
+        ([BOTH, {**BOTH, "text": ""}], {"strength"}),
+        ([{**BOTH, "text": ""}], {"strength"}),
+        ([{**BOTH, "tokens": 0}], {"length"}),
+        # What has no answer does not vote.
+        ([BOTH, {"answer": None}], set()),
+        ([{"answer": None}], {"logprob", "tail"}),
     ],
 )
 def test_a_vote_is_tried_only_where_its_own_field_was_recorded(
@@ -195,6 +218,89 @@ def test_a_vote_is_tried_only_where_its_own_field_was_recorded(
     ]  # fmt: skip
     recorded = Pool.of([Problem(id="a", statement="?", gold="2")], {"a": samples})
     assert {"majority", "logprob", "tail", "length", "strength"} - {*list_recorded_votes(recorded)} == lacking
+
+
+def test_a_vote_is_tried_only_where_each_of_the_runs_has_its_field(tmp_path: Path) -> None:
+    for name, number, fields in (("with", 999, BOTH), ("without", 2, {"logprob_mean": -1.0})):
+        samples = [
+            Sample(
+                problem_id="a", index=index, seed=len(fields), text=f"{index}", answer="2", tokens=9, finish="stop",
+                seconds=1.0, **fields,
+            )
+            for index in range(number)
+        ]  # fmt: skip
+        write_run(tmp_path / name, Pool.of([Problem(id="a", statement="?", gold="2")], {"a": samples}))
+    both = Pool.read([tmp_path / "with", tmp_path / "without"])
+    assert [both.count_without(name) for name in ("logprob_tail", "logprobs")] == [2, 0]
+    assert {*Policy.known_votes()} - {*list_recorded_votes(both)} == {"tail"}
+    with_few = replace(both, missing=frozenset())
+    assert describe_unweighed([replace(PLAIN, vote="tail"), PLAIN, replace(PLAIN, vote="logprob")], with_few) == [
+        "the vote tail: 2 samples have no log-probabilities of the last tokens to be weighed by"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "chosen"),
+    [
+        # What a clock costs is not the vote's loss; of by_vote, those on fewer problems than ten are none.
+        ([voted(30, -6, None), voted(33, -3, (3, 1, 5, 40))], "logprob"),
+        ([voted(30, -6, None), voted(33, -3, (3, -1, 7, 40))], "majority"),
+        ([voted(30, -6, None), voted(33, -3, (3, 1, 5, 9))], "majority"),
+        ([voted(30, -6, None), voted(33, -3, (3, 1, 5, 40), vote="majority", harvest=0.5)], "majority 0.5"),
+        ([voted(30, -6, None), voted(33, -3, (3, -1, 5, 40), vote="majority", harvest=0.5)], "majority"),
+    ],
+)
+def test_what_a_clock_costs_is_no_loss_of_the_votes(outcomes: list[Outcome], chosen: str) -> None:
+    found = find_best([outcomes], questions=50, rules=AIMO_3)
+    assert found
+    assert f"{found.outcome.vote} {found.outcome.harvest or ''}".strip() == chosen
+    assert [Outcome.from_json(one.to_json(questions=50)) for one in outcomes] == outcomes
+
+
+def test_of_policies_that_print_alike_the_quickest_is_handed_in() -> None:
+    # Of equal votes, on other draws: what is left between the scores, less the changes, is the simulation's.
+    exact = stopped("exact", 12.4374, (0, 0, 0), 0, submission_s=7)
+    outcomes = [exact, stopped("votes4", 12.4403, (0.0015, 0, 0.004), 3, submission_s=8)]
+    for tried_so in (outcomes, outcomes[::-1]):
+        found = find_best([tried_so], questions=50, rules=AIMO_3)
+        assert found
+        assert found.outcome.stop == "exact"
+    slow = replace(exact, submission_s=9)
+    found = find_best(
+        [[slow, stopped("votes4", 12.44, (-0.004, -0.01, 0), 20, submission_s=8)]], questions=50, rules=AIMO_3
+    )
+    assert found
+    assert found.outcome.stop == "votes4"
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "chosen", "cure"),
+    [
+        # A vote that is shown only with an unsafe stop, beside a safe stop: that vote is not worth the stop.
+        (
+            [
+                stopped("exact", 9.0, (0.3, -0.1, 0.8), 20, vote="logprob", by_stop=PLAIN.by_stop),
+                stopped("aimo2", 9.5, (0.5, 0.1, 0.9), 20, vote="logprob", by_stop=UNSAFE),
+            ],
+            "exact",
+            "no vote that was tried is shown to beat majority with a safe stop; try --vote majority too",
+        ),
+        (
+            [stopped("aimo2", 9.5, (0.1, -0.1, 0.9), 20, vote="logprob", by_stop=UNSAFE)],
+            "aimo2",
+            "no vote that was tried is shown to beat majority; try --vote majority too",
+        ),
+        (
+            [stopped("aimo2", 9.5, (0.5, 0.1, 0.9), 20, vote="logprob", by_stop=UNSAFE)],
+            "aimo2",
+            "no stop that was tried is shown to be safe; try --stop none too",
+        ),
+    ],
+)
+def test_what_is_not_handed_in_says_the_reason_that_is_true(outcomes: list[Outcome], chosen: str, cure: str) -> None:
+    found = find_best([outcomes], questions=50, rules=AIMO_3)
+    assert found
+    assert (found.outcome.stop, found.unfit, found.describe_rule()) == (chosen, cure, f", though {cure}")
 
 
 @pytest.mark.parametrize("name", ["POCKET", "qwen-coder-0.5b"])

@@ -126,6 +126,9 @@ class Outcome:
     by_stop: Change | None = None
     """What the stopping rule alone changes: against all n samples under the same vote and cap, without a clock; None in
     a file of a version that did not say it."""
+    by_vote: Change | None = None
+    """What the vote and its forced answers alone change: against majority under the same stopping rule and cap, without
+    a clock; None of majority itself, and in a file of a version that did not say it."""
 
     def is_safe(self, *, questions: int) -> bool:
         """Return whether it surely loses no more than `SAFE_LOSS` of so many questions."""
@@ -145,7 +148,11 @@ class Outcome:
     @property
     def is_shown(self) -> bool:
         """Whether its vote is the plain majority's, or it is shown at 95% to beat that."""
-        return (self.vote == "majority" and not self.harvest) or self.verdict == "better"
+        if self.vote == "majority" and not self.harvest:
+            return True
+        # A clock or a cap that costs anything is no loss of the vote's.
+        by = self.by_vote
+        return (self.verdict if by is None else judge_change(by, differing=by.informative)) == "better"
 
     def to_json(self, *, questions: int) -> dict[str, Any]:
         """Return the outcome in replay.json. `score`, `lo` and `hi` are against a new set of questions."""
@@ -175,6 +182,7 @@ class Outcome:
             "change": asdict(self.change),
             **({} if self.informative is None else {"informative": self.informative}),
             **({"by_stop": asdict(self.by_stop)} if self.by_stop else {}),
+            **({"by_vote": asdict(self.by_vote)} if self.by_vote else {}),
             "safe": self.is_safe(questions=questions),
             "spent_per_problem": asdict(self.spent),
             "saved": asdict(self.saved),
@@ -199,6 +207,7 @@ class Outcome:
             informative=row.get("informative"),
             harvest=row.get("harvest", 0.0),
             by_stop=Change(**row["by_stop"]) if "by_stop" in row else None,
+            by_vote=Change(**row["by_vote"]) if "by_vote" in row else None,
         )
 
 

@@ -22,7 +22,7 @@ from mathlete.replay.simulation import (
 from mathlete.sampling import SamplingConfig
 from mathlete.scoring import Pool
 from mathlete.solve import Policy
-from mathlete.text import counted
+from mathlete.text import agree, counted
 
 if TYPE_CHECKING:
     from mathlete.replay.simulation import Array
@@ -110,32 +110,51 @@ def check_recorded(pool: Pool, grid: Grid, submissions: Submissions) -> None:
             )
 
 
+def describe_unweighed(outcomes: Sequence[Outcome], pool: Pool) -> list[str]:
+    """Return sentences on votes that were tried where a few samples lack what these weigh them by."""
+    votes = dict.fromkeys(one.vote for one in outcomes if one.vote in _VOTES_NEED)
+    numbers = {vote: pool.count_without(_VOTES_NEED[vote]) for vote in votes}
+    return [
+        f"the vote {vote}: {counted(number, 'sample')} {agree(number, 'has', 'have')} no "
+        f"{_WORDS.get(need := _VOTES_NEED[vote], need).removesuffix(' was').removesuffix(' were')} to be weighed by"
+        for vote, number in numbers.items()
+        if number
+    ]
+
+
 def _outcomes_with_n(
     pool: Pool, drawn: "Array", policy: Policy, grid: Grid, submissions: Submissions
 ) -> Iterator[tuple[Outcome, Bank]]:
     """Yield (outcome, draws) of one n and vote, for every cap, stop and wall."""
 
-    def replay(policy: Policy, max_tokens: int, stops: Sequence[str]) -> dict[str, Bank]:
+    def replay(policy: Policy, max_tokens: int) -> dict[str, Bank]:
         capped = replace(policy, sampling=replace(policy.sampling, max_tokens=max_tokens))
+        stops = dict.fromkeys(("none", *grid.stop))
         return replay_draws(pool, drawn, policy=capped, stops=stops, slots=submissions.slots)
+
+    def measure(bank: Bank, other: Bank) -> Change:
+        return _measure(bank.by_problem - other.by_problem, questions=submissions.questions)
 
     # A cap at the longest recorded sample cuts none. The length vote is relative to the cap, so "uncapped" must still
     # name a number.
     longest = max(pool.longest, 1)
-    uncapped = replay(policy, longest, [*dict.fromkeys(("none", *grid.stop))])
+    uncapped = replay(policy, longest)
     # What every policy is compared with: the plain majority of all n. Under another vote it is a replay of its own.
     plain = replace(policy, vote="majority", harvest=0.0)
-    baseline = uncapped["none"] if policy == plain else replay(plain, longest, ["none"])["none"]
+    plainly = uncapped if policy == plain else replay(plain, longest)
+    baseline = plainly["none"]
     for max_tokens in grid.max_tokens:
-        banks = (
-            uncapped if max_tokens == longest else replay(policy, max_tokens, [*dict.fromkeys(("none", *grid.stop))])
-        )
+        banks, beside = uncapped, plainly
+        if max_tokens != longest:
+            banks = replay(policy, max_tokens)
+            beside = banks if policy == plain else replay(plain, max_tokens)
         for stop in grid.stop:
             capped = replace(policy, stop=stop, sampling=replace(policy.sampling, max_tokens=max_tokens))
-            by_stop = _measure(banks[stop].by_problem - banks["none"].by_problem, questions=submissions.questions)
+            by_stop = measure(banks[stop], banks["none"])
+            by_vote = None if policy == plain else measure(banks[stop], beside[stop])
             for wall in grid.walls:
                 outcome = _outcome(capped, banks[stop], baseline, wall, submissions)
-                yield replace(outcome, by_stop=by_stop), banks[stop]
+                yield replace(outcome, by_stop=by_stop, by_vote=by_vote), banks[stop]
 
 
 def _outcome(policy: Policy, bank: Bank, baseline: Bank, wall: Wall | None, submissions: Submissions) -> Outcome:

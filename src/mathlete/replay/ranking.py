@@ -3,15 +3,20 @@
 The highest of several scores is high by luck, too. So what is handed in has majority's vote or one that is shown to
 beat it, and a stopping rule that is safe with every n that was tried, or that pays under its clock: its score, less
 what the rule may lose at the low end of its own change, is above those of all safe rules on the same clock. Of these
-the highest score is best, where a gain that is not shown counts for nothing, and of equal ones the quickest.
+the highest score is best, where a gain that is not shown counts for nothing, and of those that print alike the
+quickest.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from mathlete.competitions import Competition
 from mathlete.replay.outcomes import Outcome, find_low_end
 
+_ALIKE = 0.005
+"""Difference in score that no table shows, and that the choice of the simulated questions may have made."""
+_NO_STOP = "no stop that was tried is shown to be safe; try --stop none too"
 _FIT = {
     "vote": "majority's and those whose vote is shown to beat it",
     "stop": "those whose stop is safe, or pays under its clock",
@@ -25,22 +30,21 @@ class Found:
     outcome: Outcome
     model: int
     """Which of the models it is of: 0 is the first."""
-    is_fit: bool
-    """Whether it may be handed in; False: nothing that was tried may."""
     passed_over: tuple[str, ...]
     """What those that were passed over lack: `vote`, `stop`."""
+    unfit: str = ""
+    """Why nothing that was tried may be handed in, and what to try; "" where something may."""
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it may be handed in."""
+        return not self.unfit
 
     def describe_rule(self) -> str:
         """Return which policies it is the best of, as the end of a sentence; "" where all may be handed in."""
         if not self.is_fit:
-            return f", though {self.describe_unfit()}"
+            return f", though {self.unfit}"
         return ", of " * bool(self.passed_over) + " and ".join(_FIT[name] for name in self.passed_over)
-
-    def describe_unfit(self) -> str:
-        """Return why nothing that was tried may be handed in, and what to try."""
-        if not self.outcome.is_shown:
-            return "no vote that was tried is shown to beat majority; try --vote majority too"
-        return "no stop that was tried is shown to be safe; try --stop none too"
 
 
 def find_best(tried: Sequence[Sequence[Outcome]], *, questions: int, rules: Competition) -> Found | None:
@@ -61,14 +65,18 @@ def find_best(tried: Sequence[Sequence[Outcome]], *, questions: int, rules: Comp
     # Safe is what every policy that was tried says of a rule, also one that no notebook can have.
     stops = [[id(one) for one in outcomes if is_stop_fit(one, outcomes, questions=questions)] for outcomes in tried]
     shown = [(model, one) for model, one in possible if one.is_shown]
-    fit = [(model, one) for model, one in shown if id(one) in stops[model]]
-    lacking = {
-        "vote": len(shown) < len(possible),
-        "stop": any(id(one) not in stops[model] for model, one in possible),
-    }
-    model, best = max(fit or shown or possible, key=lambda pair: (round(_worth(pair[1]), 6), -pair[1].submission_s))
+    safe = [(model, one) for model, one in possible if id(one) in stops[model]]
+    fit = [(model, one) for model, one in safe if one.is_shown]
+    # What a vote is worth is less known than that an unsafe stop costs something.
+    model, best = _find_quickest_of_best(fit or safe or shown or possible, tried)
+    lacking = {"vote": len(shown) < len(possible), "stop": len(safe) < len(possible)}
+    unfit = ""
+    if not fit:
+        with_safe = " with a safe stop" if shown else ""
+        no_vote = f"no vote that was tried is shown to beat majority{with_safe}; try --vote majority too"
+        unfit = no_vote if safe or not shown else _NO_STOP
     passed_over = tuple(name for name, does in lacking.items() if does)
-    return Found(outcome=best, model=model, is_fit=bool(fit), passed_over=passed_over)
+    return Found(outcome=best, model=model, unfit=unfit, passed_over=passed_over)
 
 
 def list_possible(outcomes: Sequence[Outcome], *, questions: int, rules: Competition) -> list[Outcome]:
@@ -116,6 +124,22 @@ def _setting(outcome: Outcome) -> tuple[object, ...]:
     return (outcome.n, outcome.max_tokens, outcome.vote, outcome.harvest, outcome.wall)
 
 
-def _worth(outcome: Outcome) -> float:
-    """Return the score without a gain that is not shown."""
-    return outcome.score.new_set.value - (0.0 if outcome.verdict == "better" else max(0.0, outcome.change.value))
+def _find_quickest_of_best(
+    candidates: Sequence[tuple[int, Outcome]], tried: Sequence[Sequence[Outcome]]
+) -> tuple[int, Outcome]:
+    """Return (model, policy) that is the quickest of those whose scores, without gains not shown, print as the highest.
+
+    A score is that of one set of draws, and that of majority on the same draws is not seen here: each is taken to be
+    majority's with its n, the same for all, and its own change.
+    """
+    majority = dict[tuple[int, int], list[float]]()
+    for model, outcomes in enumerate(tried):
+        for one in outcomes:
+            majority.setdefault((model, one.n), []).append(one.score.new_set.value - one.change.value)
+
+    def worth(model: int, one: Outcome) -> float:
+        gain = one.change.value if one.verdict == "better" else min(0.0, one.change.value)
+        return fmean(majority[model, one.n]) + gain
+
+    least = max(worth(*pair) for pair in candidates) - _ALIKE
+    return min((pair for pair in candidates if worth(*pair) >= least), key=lambda pair: pair[1].submission_s)

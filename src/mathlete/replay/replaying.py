@@ -10,7 +10,7 @@ from mathlete.competitions import Competition
 from mathlete.finish_order import FinishOrder, describe_finish_order
 from mathlete.metrics import Interval
 from mathlete.replay.outcomes import Grid, Outcome, Submissions
-from mathlete.replay.policies import simulate_policies
+from mathlete.replay.policies import describe_unweighed, simulate_policies
 from mathlete.replay.ranking import Found, find_best
 from mathlete.replay.selection import CandidateChoice, Seasons, describe_shared_samples
 from mathlete.replay.simulation import Bank
@@ -186,7 +186,7 @@ def replay_pool(
     outcomes, found = tried[0], find_best(tried, questions=submissions.questions, rules=submissions.rules)
     every = [one for of in tried for one in of]
     at = next((number for number, one in enumerate(every) if found and one is found.outcome), None)
-    selection = CandidateChoice.of(seasons, best=at) if seasons else None
+    selection = CandidateChoice.of(seasons, best=at, unfit=found.unfit if found else "") if seasons else None
     return Replay(
         simulations=submissions.simulations,
         seconds=round(time.monotonic() - began, 3),
@@ -285,6 +285,7 @@ def _describe(outcomes: Sequence[Outcome], pool: Pool, questions: int) -> list[s
         else describe_finish_order(pool.finish_order),
         *describe_safety(outcomes, questions=questions),
         *(_describe_vote(vote, tried) for vote, tried in _votes_alone(outcomes, pool.longest).items()),
+        *describe_unweighed(outcomes, pool),
         *_describe_harvest([one for one in uncapped if one.stop == "none" and one.wall is None], questions),
     ]
     if pool.fewest < _ENOUGH * (most := max(outcome.n for outcome in outcomes)):

@@ -189,6 +189,8 @@ class CandidateChoice:
     """Every other candidate against the first one."""
     chosen: str = ""
     """The candidate to hand in (`mathlete.replay.ranking`); "": the one with the highest score."""
+    unfit: str = ""
+    """Why it may not be handed in all the same, and what to try; "": it may."""
 
     @property
     def regret(self) -> float:
@@ -196,8 +198,11 @@ class CandidateChoice:
         return max(0.0, self.by_replay - self.by_public)
 
     @classmethod
-    def of(cls, seasons: Seasons, *, best: int | None = None) -> Self:
-        """Choose among the candidates that were entered, of which the one at `best` may be handed in and is best."""
+    def of(cls, seasons: Seasons, *, best: int | None = None, unfit: str = "") -> Self:
+        """Choose among the candidates that were entered, of which the one at `best` is best.
+
+        `unfit` is why it may not be handed in, as none of them may; "": it may.
+        """
         import numpy as np
 
         entrants, select, questions = seasons.entrants, seasons.select, seasons.submissions.questions
@@ -225,6 +230,7 @@ class CandidateChoice:
             hindsight=float(private.max(0).mean()),
             known=[find_known(entrants[0], other, questions=questions) for other in entrants[1:]],
             chosen="" if best is None else entrants[best].name,
+            unfit=unfit,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -237,7 +243,9 @@ class CandidateChoice:
         known = [Known(**{**one, "difference": Interval(**one["difference"])}) for one in row["known"]]
         plain = {name: row[name] for name in ("select", "by_replay", "by_public", "hindsight")}
         candidates = [Candidate(**one) for one in row["candidates"]]
-        return cls(**plain, candidates=candidates, known=known, chosen=row.get("chosen", ""))
+        return cls(
+            **plain, candidates=candidates, known=known, chosen=row.get("chosen", ""), unfit=row.get("unfit", "")
+        )
 
     def to_table(self) -> "Table":
         """Return the candidates for the terminal, a line each."""
@@ -263,7 +271,7 @@ class CandidateChoice:
             f"select {best.name}: {best.score:.2f} of {questions} expected where it counts{gain}; the submission "
             f"with the highest public score has {self.by_public:.2f} there, a regret of {self.regret:z.2f}"
             f"{' if that gain is real' if gain else ''}; the one that turns out best, which nobody can know, "
-            f"{self.hindsight:.2f}",
+            f"{self.hindsight:.2f}{', though ' * bool(self.unfit)}{self.unfit}",
             f"the highest public score of {counted(self.select, 'submission')} of {shown.name} is "
             f"{shown.expected_maximum:.2f} on average, where one has {shown.public:.2f}: the rest is luck",
             *(one.describe(questions=questions) for one in self.known),

@@ -23,6 +23,7 @@ from mathlete.scoring.pooling import (
     check_distinct,
     check_one_model,
     check_sampled,
+    count_without,
     find_cap,
     find_lacking,
     read_missing,
@@ -105,6 +106,7 @@ class Pool:
             }
         )
         missing = {name for folder in folders for name in read_missing(folder)}
+        missing = missing.union(*map(find_lacking, every))
         # Of answers in several runs nobody knows whether one run's equal another's.
         known = read_known(folders[0], verify_recording(folders[0])) if len(folders) == 1 else {}
         name = ", ".join(map(name_recording, folders))
@@ -138,15 +140,18 @@ class Pool:
                 "every problem must have samples", value=f"none of {unsampled[0]}", cure="leave it out, or draw some"
             )
         recorded = [_read_pooled(problem, samples[problem.id], known.get(problem.id)) for problem in problems]
-        lacking = {*missing}
-        lacking |= find_lacking([sample for item in recorded for sample in item.samples], told=lacking)
+        every = [sample for item in recorded for sample in item.samples]
         return cls(
             name=name,
             problems=recorded,
             whole=whole,
-            missing=frozenset(lacking),
-            cut_at=find_cap([sample for item in recorded for sample in item.samples]),
+            missing=frozenset({*missing, *find_lacking(every)}),
+            cut_at=find_cap(every),
         )
+
+    def count_without(self, name: str) -> int:
+        """Return how many of the samples that vote lack what a vote weighs them by, such as `logprobs`."""
+        return count_without(name, (sample for item in self.problems for sample in item.samples))
 
     @staticmethod
     def share(pools: "Sequence[Pool]") -> "list[Pool]":

@@ -1,6 +1,6 @@
 """Pooling: what recordings say of themselves in results.json, and whether they can be one pool."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,15 @@ _NAMED = ("model_sha", "prompt_sha")
 """What pooled runs must have in common, as far as their results.json say, also where another program wrote these."""
 _VOTED = ("vote", "select")
 """Settings that no sample depends on: the replay votes anew."""
+_WEIGHED_BY: Mapping[str, Callable[[Sample], bool]] = {
+    "text": lambda sample: bool(sample.text),
+    "tokens": lambda sample: sample.tokens > 0,
+    "logprobs": lambda sample: sample.logprob_mean is not None,
+    "logprob_tail": lambda sample: sample.logprob_tail is not None,
+}
+"""{what votes weigh samples by: whether a sample has it}."""
+_FEW = 0.01
+"""Share of a run's samples that may lack it: those whose numbers were not finite."""
 _LOGPROB, _SECONDS = 4, 3
 """Digits of both that a recording without texts keeps."""
 
@@ -48,25 +57,25 @@ def find_cap(samples: Iterable[Sample], folder: Path | None = None) -> int | Non
     return max(longest, part) if isinstance(part, int) else longest
 
 
-def find_lacking(samples: Sequence[Sample], *, told: Collection[str]) -> set[str]:
-    """Return what of that by which votes weigh samples none of these has, or of log-probabilities not each.
+def find_lacking(samples: Sequence[Sample]) -> set[str]:
+    """Return what of that by which votes weigh samples one run lacks, by all its samples.
 
-    Not every engine knows them, not every run of ours was one of an engine's, and a log may have the mean of all tokens
-    without that of the last ones. A single sample without either is one whose numbers were not finite.
-
-    Args:
-        samples: of all problems.
-        told: what the runs say that they lack.
+    Not every engine knows log-probabilities, and a log may have the mean of all tokens without that of the last ones.
+    Of several runs each is asked alone: a short one without a field is no small share of a long one with it.
     """
-    has = {
-        "text": any(one.text for one in samples),
-        "tokens": any(one.tokens for one in samples),
-        "logprobs": any(one.logprob_mean is not None for one in samples),
-    }
-    lacking = {name for name, there in has.items() if not there}
-    without = [one for one in samples if one.logprob_tail is None]
-    halved = "logprobs" in told or any(one.logprob_mean is not None for one in without)
-    return lacking | ({"logprob_tail"} if len(without) == len(samples) or (without and halved) else set())
+    voting = _list_voting(samples)
+    return {name for name in _WEIGHED_BY if count_without(name, samples) > _FEW * len(voting)}
+
+
+def count_without(name: str, samples: Iterable[Sample]) -> int:
+    """Return how many of those samples that vote lack what votes weigh them by, such as `logprobs`."""
+    return sum(not _WEIGHED_BY[name](one) for one in _list_voting(samples))
+
+
+def _list_voting(samples: Iterable[Sample]) -> list[Sample]:
+    """Return the samples with an answer, for no other votes; all, where none has one."""
+    every = list(samples)
+    return [one for one in every if one.answer is not None] or every
 
 
 def check_one_model(folders: Sequence[Path], runs: Sequence[Sequence[Sample]]) -> None:
