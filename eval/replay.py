@@ -247,6 +247,14 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
         choice.write(file)
         out.print(f"{file}: {choice.words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
         how = f"--policy-file {shlex.quote(str(file))}{' --budget none' if unfit else ''}"
+    if choice.unsaid and not file:
+        flags = ", ".join(choice.unsaid)
+        out.print(
+            f"no command line can carry {flags}: several words begin with a hyphen; add --write-policy FILE, and build "
+            "with --policy-file FILE",
+            markup=False,
+        )
+        return
     if unsaid := drawn.list_unsaid(forced=choice.harvest > 0):
         out.print(
             "the recordings do not say how their samples were drawn, or differ, so these are not carried: "

@@ -237,6 +237,17 @@ def test_a_budget_keeps_back_what_it_says_alone_and_stays_within_the_rules() -> 
         ("5:00:00", "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]]", "--budget 18000 for 5:00:00"),
         ("4:05:30", "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]]", "--budget 14730 for 4:05:30"),
         ("5:00", "a budget must be none or SECONDS[:FLOOR:CEILING[:RESERVE]]", "--budget 18000 for five hours"),
+        (
+            "5:30:15",
+            "the time budget's floor must be 0 or more and at most",
+            "minutes and seconds, write --budget 19815",
+        ),
+        ("5:30:45", "must fit into the wall", "if 5:30:45 is hours, minutes and seconds, write --budget 19845"),
+        (
+            "18000:300:900:060",
+            "a budget must be none or SECONDS",
+            "leave out the zeros before a number: --budget 18000:300:900:60",
+        ),
     ],
 )
 def test_a_clock_is_the_same_word_for_all_commands(words: str, rule: str, cure: str, workdir: Path) -> None:

@@ -19,6 +19,7 @@ from mathlete.reasoning import (
     find_marks,
     find_unfinished,
     has_marks,
+    is_reasoning_model,
     remove_marks,
     split,
 )
@@ -116,6 +117,19 @@ def test_a_model_that_names_no_marks_has_those_of_r1() -> None:
     assert find_marks(template="", vocabulary=both) == MARKS["think"]
     assert find_marks(template="say <reasoning>…</reasoning>", vocabulary=()) == MARKS["reasoning"]
     assert find_marks(template="say <reasoning>", vocabulary=()) == MARKS["reasoning"]
+    # What is written into no prompt.
+    comment = "{# strips\n<reasoning></reasoning> #}"
+    assert find_marks(template=f"{comment}.split('</think>')", vocabulary=()) == MARKS["think"]
+    assert is_reasoning_model(template="</reasoning>", vocabulary=())
+    assert not is_reasoning_model(template=comment, vocabulary=())
+
+
+@pytest.mark.parametrize("template", ["{{ messages[0].content }}", "{{ messages[-1].content }}\n"])
+def test_marks_that_an_instruction_names_are_not_the_models(template: str) -> None:
+    tokenizer: Any = byte_tokenizer(thoughts=MARKS["think"].tokens)
+    tokenizer.chat_template = template
+    prompts = PromptFormat(tokenizer=tokenizer, instruction="Reason in <reasoning> and </reasoning>")
+    assert prompts.reasoning == MARKS["think"]
 
 
 TEMPLATES = {

@@ -83,6 +83,18 @@ def test_the_notebook_draws_as_the_recording_was_drawn(evaluate: CommandLine, wo
     assert built.solving.sampling == replace(drawn, enough=None)
 
 
+def test_what_no_command_line_can_carry_is_carried_by_the_file(evaluate: CommandLine, workdir: Path) -> None:
+    policy = replace(RECORDED.policy, sampling=replace(RECORDED.policy.sampling, stop=("---", "--x")))
+    record(workdir / "one", replace(RECORDED, policy=policy))
+    words = ("replay", "one", "--simulations", 100, "--n", 2, "--stop", "none")
+    shown = " ".join(evaluate(*words).stdout.split())
+    assert "no command line can carry --sampling.stop: several words begin with a hyphen; add --write-policy" in shown
+    assert "python -m submit" not in shown
+    assert "--sampling.stop" not in evaluate(*words, "--write-policy", "p.json").stdout
+    built = build_defaults(read_leading_flags(["--policy-file", "p.json"], LEADING_FLAGS))
+    assert built.solving.sampling.stop == ("---", "--x")
+
+
 RECORDED = RunSettings(
     suite="s", suite_sha="s", problems=50, precision="nf4", dtype="bfloat16",
     policy=Policy(

@@ -53,7 +53,7 @@ def stopped(stop: str, score: float, change: tuple[float, float, float], informa
 def voted(score: float, change: float, by_vote: tuple[float, float, float, int] | None, **more: Any) -> Outcome:
     """Under a clock that costs 6 of 50."""
     wall = Wall(wall_s=900, floor_s=9, ceiling_s=90)
-    by = by_vote and Change(**dict(zip(("value", "lo", "hi", "informative"), by_vote, strict=True)))
+    by = by_vote and Change(value=by_vote[0], lo=by_vote[1], hi=by_vote[2], informative=by_vote[3])
     vote = {"vote": "logprob", **more} if by else {}
     return tried(score, (change, change - 2, change + 2), 40, wall=wall, by_vote=by, **vote)
 
@@ -222,14 +222,15 @@ def test_a_vote_is_tried_only_where_its_own_field_was_recorded(
 
 def test_a_vote_is_tried_only_where_each_of_the_runs_has_its_field(tmp_path: Path) -> None:
     for name, number, fields in (("with", 999, BOTH), ("without", 2, {"logprob_mean": -1.0})):
+        given: Mapping[str, Any] = fields
         samples = [
             Sample(
                 problem_id="a", index=index, seed=len(fields), text=f"{index}", answer="2", tokens=9, finish="stop",
-                seconds=1.0, **fields,
+                seconds=1.0, **given,
             )
             for index in range(number)
         ]  # fmt: skip
-        write_run(tmp_path / name, Pool.of([Problem(id="a", statement="?", gold="2")], {"a": samples}))
+        write_run(str(tmp_path / name), Pool.of([Problem(id="a", statement="?", gold="2")], {"a": samples}))
     both = Pool.read([tmp_path / "with", tmp_path / "without"])
     assert [both.count_without(name) for name in ("logprob_tail", "logprobs")] == [2, 0]
     assert {*Policy.known_votes()} - {*list_recorded_votes(both)} == {"tail"}
@@ -301,6 +302,11 @@ def test_what_is_not_handed_in_says_the_reason_that_is_true(outcomes: list[Outco
     found = find_best([outcomes], questions=50, rules=AIMO_3)
     assert found
     assert (found.outcome.stop, found.unfit, found.describe_rule()) == (chosen, cure, f", though {cure}")
+
+
+@pytest.mark.parametrize("folder", ["runs/base", "runs/pocket", "/somewhere/else", "..", ""])
+def test_of_a_path_that_is_not_there_no_recording_is_named(folder: str) -> None:
+    assert suggest_recording(Path(folder)) == "check the path"
 
 
 @pytest.mark.parametrize("name", ["POCKET", "qwen-coder-0.5b"])

@@ -105,6 +105,8 @@ _CLOSINGS = tuple(marks.closing for marks in MARKS.values())
 _ANY = re.compile("|".join(map(re.escape, sorted({*_OPENINGS, *_CLOSINGS}, key=len, reverse=True))))
 _BARE = re.compile(r"analysis(?=[A-Z\\$])")
 """How a completion in channels begins whose marks a server left out: `analysisWe need`, as vLLM's own text has it."""
+_COMMENT = re.compile(r"\{#.*?#\}", re.DOTALL)
+"""What of a template is never written."""
 _BARE_CLOSING = "assistantfinal"
 _PARTS = re.compile("|".join(map(re.escape, sorted({*TOKENS, *_OPENINGS}, key=len)[::-1])))
 
@@ -124,7 +126,7 @@ def find_marks(*, prompt: str = "", template: str, vocabulary: Collection[str]) 
     >>> find_marks(template="", vocabulary=MARKS["magistral"].tokens).opening
     '[THINK]'
     """
-    ending = prompt.rstrip()
+    ending, template = prompt.rstrip(), _COMMENT.sub("", template)
 
     def rank(marks: ReasoningMarks) -> tuple[bool, int, bool]:
         written = (marks.opening in template) + (marks.closing in template)
@@ -136,6 +138,7 @@ def find_marks(*, prompt: str = "", template: str, vocabulary: Collection[str]) 
 
 def is_reasoning_model(*, template: str, vocabulary: Collection[str]) -> bool:
     """Return whether a model's template or vocabulary has any pair of marks."""
+    template = _COMMENT.sub("", template)
     return any(
         marks.opening in template or marks.closing in template or _is_in(vocabulary, marks) for marks in MARKS.values()
     )

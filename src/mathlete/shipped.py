@@ -25,5 +25,7 @@ def find_recording(folder: Path) -> Path:
 
 def suggest_recording(folder: Path) -> str:
     """Return the cure for a run's folder that is not there: a path to check, or for a bare name a shipped recording."""
+    if str(folder) != folder.name or folder.name == "..":
+        return "check the path"
     known = sorted(path.name for path in (data_folder() / "recordings").iterdir())
     return f"check the path, or name a shipped recording: {nearest(folder.name.lower(), known)}"

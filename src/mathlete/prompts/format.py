@@ -199,7 +199,8 @@ class PromptFormat:
         from jinja2 import TemplateError
 
         try:
-            return self.render("1") if self.tokenizer.chat_template else ""
+            # Without the instruction, whose marks are not the model's.
+            return self._render_content("1") if self.tokenizer.chat_template else ""
         except TemplateError:
             return ""
 

@@ -8,7 +8,7 @@ from typing import Self
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
 from mathlete.prompts import PromptSettings
-from mathlete.replay.drawn import DrawnAs, list_words, require_types
+from mathlete.replay.drawn import DrawnAs, is_sayable, list_words, require_types
 from mathlete.replay.outcomes import Outcome
 from mathlete.replay.simulation import Wall
 from mathlete.runs import read_record, write_json
@@ -76,7 +76,7 @@ class Choice:
 
     @property
     def words(self) -> str:
-        """The choice as words of `python -m eval` and `python -m submit build`."""
+        """The choice as words of `python -m eval` and `python -m submit build`, without what is `unsaid`."""
         cap = f" --sampling.max-tokens {self.max_tokens}" if self.max_tokens else ""
         drawn = list_words("--sampling.", self.sampling, SamplingConfig())
         drawn += list_words("--tools.", self.tools or {}, ToolSettings())
@@ -84,6 +84,17 @@ class Choice:
         forced = f" --harvest {self.harvest:g}" if self.harvest else ""
         forced += f" --harvest-tokens {self.harvest_tokens}" if self.harvest and self.harvest_tokens else ""
         return f"--policy {self.policy} --n {self.n}{forced}{cap}{drawn} --budget {self.budget}"
+
+    @property
+    def unsaid(self) -> dict[str, object]:
+        """What no command line has words for: {flag: value}; only the file carries it."""
+        groups = {"--sampling.": self.sampling, "--tools.": self.tools or {}, "--prompt.": self.prompt or {}}
+        return {
+            f"{group}{name.replace('_', '-')}": value
+            for group, values in groups.items()
+            for name, value in values.items()
+            if not is_sayable(value)
+        }
 
     @classmethod
     def of(

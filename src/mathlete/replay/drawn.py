@@ -108,6 +108,8 @@ def _suits(hint: object, value: object) -> bool:
 def list_words(group: str, values: Mapping[str, object], usual: SamplingConfig | ToolSettings | PromptSettings) -> str:
     """Return the flags of settings that differ from the usual ones, each behind a space; "" where none does.
 
+    Those that a command line has no words for (`is_sayable`) are left out.
+
     >>> list_words("--tools.", {"turns": 2, "timeout_s": 6.0}, ToolSettings())
     ' --tools.turns 2'
     >>> list_words("--sampling.", {"stop": ["END", "---"]}, SamplingConfig())
@@ -115,7 +117,18 @@ def list_words(group: str, values: Mapping[str, object], usual: SamplingConfig |
     """
     plain = {one.name: getattr(usual, one.name) for one in fields(usual)}
     said = {name: value for name, value in values.items() if value != plain[name] and value is not None}
-    return "".join(_write_flag(f"{group}{name.replace('_', '-')}", value) for name, value in said.items())
+    return "".join(
+        _write_flag(f"{group}{name.replace('_', '-')}", value) for name, value in said.items() if is_sayable(value)
+    )
+
+
+def is_sayable(value: object) -> bool:
+    """Return whether a command line can have a setting's value: of several words one alone may begin with a hyphen.
+
+    >>> [is_sayable(value) for value in (["---", "END"], ["---", "--x"], "--x")]
+    [True, False, True]
+    """
+    return not isinstance(value, list | tuple) or sum(str(word).startswith("-") for word in value) <= 1
 
 
 def _write_flag(flag: str, value: object) -> str:

@@ -163,7 +163,7 @@ def grade_one(problem: Problem, solution: Solution, grades: Mapping[str | None, 
 
 
 def finish_times(samples: Sequence[Sample], verdicts: Sequence[Grade]) -> list[tuple[float, bool]]:
-    """Return (seconds, right) of each sample known to be right or wrong, for `mathlete.metrics.finish_order`."""
+    """Return (seconds, right) of each sample known to be right or wrong, for `mathlete.finish_order`."""
     pairs = zip(samples, verdicts, strict=True)
     return [(sample.seconds, verdict == "equal") for sample, verdict in pairs if verdict in ("equal", "different")]
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 Seconds = TypeVar("Seconds", float, "Array")
 
 _FORM = "SECONDS[:FLOOR:CEILING[:RESERVE]]"
-_CLOCK_FACE = re.compile(r"(\d+):([0-5]\d):([0-5]\d)")
+_CLOCK_FACE = re.compile(r"(\d{1,2}):([0-5]\d):([0-5]\d)")
 _PERCENTILE = 0.95
 """Plan for the 95th percentile of the questions still to come."""
 
@@ -135,7 +135,13 @@ class BudgetSettings:
             # Nobody chose this floor, so it gives way to the reserve.
             settings = replace(settings, floor_s=min(settings.floor_s, (wall_s - reserve_s) / questions))
         settings = replace(settings, reserve_s=shares[2] if len(shares) > 2 else reserve_s)
-        settings.check()
+        try:
+            settings.check()
+        except UserError as error:
+            if not (meant := _read_clock_face(words)):
+                raise
+            cure = f"{error.cure}; if {words} is hours, minutes and seconds, write --budget {meant}"
+            raise UserError(error.rule, value=error.value, cure=cure) from error
         return settings
 
     @property
@@ -167,13 +173,25 @@ def _explain_form(words: str) -> str:
 
     >>> _explain_form("4:30:00")
     'write seconds: --budget 16200 for 4:30:00'
+    >>> _explain_form("18000:300:900:060")
+    'leave out the zeros before a number: --budget 18000:300:900:60'
     """
     if words.endswith(":free"):
         return "leave :free out, which only the replay has: it shares nothing"
-    if face := _CLOCK_FACE.fullmatch(words):
-        hours, minutes, seconds = map(int, face.groups())
-        return f"write seconds: --budget {hours * 3600 + minutes * 60 + seconds} for {words}"
+    if meant := _read_clock_face(words):
+        return f"write seconds: --budget {meant} for {words}"
+    plain = re.sub(r":0+(?=\d)", ":", words)
+    if plain != words and len(plain.split(":")) in (3, 4):
+        return f"leave out the zeros before a number: --budget {plain}"
     return "write seconds: --budget 18000 for five hours"
+
+
+def _read_clock_face(words: str) -> int | None:
+    """Return the seconds of HOURS:MINUTES:SECONDS; None of other words."""
+    if not (face := _CLOCK_FACE.fullmatch(words)):
+        return None
+    hours, minutes, seconds = map(int, face.groups())
+    return hours * 3600 + minutes * 60 + seconds
 
 
 class Budget:
