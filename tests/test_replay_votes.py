@@ -7,14 +7,18 @@ from pathlib import Path
 
 import pytest
 
+from mathlete.competitions import competition
 from mathlete.finish_order import FinishOrder, describe_finish_order
 from mathlete.metrics import Interval
 from mathlete.problems import Problem, write_problems
+from mathlete.replay import Grid, Submissions, Wall, replay_pool
+from mathlete.replay.ranking import find_best
 from mathlete.replay.replaying import _format_span
 from mathlete.replay.selection import Known
 from mathlete.replay.verdicts import judge_vote
 from mathlete.sampling import Sample
 from mathlete.sampling.record import SampleLog
+from mathlete.scoring import Pool
 from mathlete.scoring.harvested import HarvestScores
 from mathlete.scoring.pairing import Comparison, Paired
 from mathlete.scoring.results import describe_scores
@@ -123,3 +127,21 @@ def test_a_span_of_scores_has_a_decimal_at_most() -> None:
         "8–17.5",
         "7.2–12",
     ]
+
+
+def test_a_vote_is_measured_without_the_clock(tmp_path: Path) -> None:
+    """The clock takes a third of the right answers, of either vote."""
+    pool = Pool.read([recording(tmp_path / "run", sure=0.15, problems=60)])
+    wall = Wall(wall_s=150, floor_s=0, ceiling_s=6)
+    grid = Grid(n=(8,), max_tokens=(50,), stop=("none",), vote=("majority", "logprob"), walls=(None, wall))
+    rules = competition("aimo-3")
+    submissions = Submissions(simulations=100, questions=50, rules=rules, slots=1, seed=0)
+    plain, clocked, logprob, both = replay_pool(pool, grid, submissions).outcomes
+    assert plain.by_vote is clocked.by_vote is None
+    assert both.by_vote == logprob.by_vote
+    assert both.by_vote is not None
+    assert (both.by_vote.value, both.by_vote.lo) == (logprob.change.value, logprob.change.lo)
+    assert both.verdict == "worse"
+    found = find_best([[clocked, both]], questions=50, rules=rules)
+    assert found
+    assert found.outcome is both
