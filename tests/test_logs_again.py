@@ -126,3 +126,4 @@ def test_runs_that_are_judged_by_two_conventions_are_compared_and_pooled_by_none
             refusal = evaluate(command, *runs).refusal
             assert "the convention of its answers" in refusal
             assert "percent=points" in refusal
+            assert "import the older log again, into another --run" in refusal

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.logs import read_log
+from mathlete.logs import join_logs, read_log
 from mathlete.logs.columns import OF_RUN
 from tests.test_logs import imported, write_lines
 
@@ -89,6 +89,9 @@ ANSWERS: list[tuple[list[str], dict[str, list[str]], list[str | None] | None]] =
     (["['1', '2", "['3', '4']"], {}, None),
     (["[[1, 2], [3, 4]]"] * 2, {}, ["[[1, 2], [3, 4]]"] * 2),
     (["[x, y]", "[a]"], {}, ["[x, y]", "[a]"]),
+    (["['2']", "5"], {}, ["2", "5"]),
+    (["['2', '3']", "None"], {}, ["2", "3", None]),
+    (["['2', '3']", *"1234567890123456789"], {}, ["['2', '3']", *"1234567890123456789"]),
 ]
 
 
@@ -111,7 +114,8 @@ def test_all_cells_together_say_whether_a_text_is_a_list(
     else:
         log = read({"id": ids, "said": cells, **others}, columns)
         assert [one.answer for one in log.entries] == answers
-        assert any("lists" in words for words in log.words) == (len(answers) > len(cells) or answers[:1] == ["1"])
+        told = len(answers) > len(cells) or answers[0] == "1" or "['" in cells[0]
+        assert any("lists" in words for words in log.words) == told
 
 
 @pytest.mark.parametrize(
@@ -121,11 +125,33 @@ def test_all_cells_together_say_whether_a_text_is_a_list(
         (["[7]", "[8.0]"], ["7", "8"]),
         (["[7]", "8"], ["[7]", "8"]),
         (["[1, 2]", "[0, 1]"], ["[1, 2]", "[0, 1]"]),
+        (["['7', '8']", "9"], ["7", "9"]),
+        (["[1, 2]", "['7', 8]"], ["[1, 2]", "7"]),
     ],
 )
 def test_a_gold_answer_may_be_a_list_of_one(golds: list[str], read_as: list[str]) -> None:
     log = read({"id": ["a", "b"], "gold": golds, "said": ["x", "y"]}, {**NAMED, "text": "said"})
     assert [one.gold for one in log.entries] == read_as
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("golds", [["5", "6"], ["5", 6], [None, "5", "6"]])
+def test_of_several_gold_answers_the_first_counts_which_is_said(golds: list[Any], kind: str) -> None:
+    table: dict[str, list[Any]] = {"id": ["a", "b"], "gold": [golds, "7"], "said": ["\\boxed{5}"] * 2}
+    log = read(table, {**NAMED, "text": "said"}, kind=kind)
+    assert [one.gold for one in log.entries] == ["5", "7"]
+    where = "t.csv:2" if kind == "csv" else "t.jsonl:1"
+    assert f"{log.path}: samples with several gold answers, of which the first counts: 1, first {where}" in log.words
+
+
+def test_one_reply_that_is_a_list_among_many_texts_is_a_text() -> None:
+    said = ['["2", "5"]', *["So \\boxed{7}"] * 19]
+    table: dict[str, list[Any]] = {"id": [*range(20)], "gold": ["7"] * 20, "said": said}
+    log = read(table, {**NAMED, "text": "said"})
+    assert [one.text for one in log.entries] == said
+    assert "read as texts, for others are none: 1 of 20" in " ".join(log.words)
+    with pytest.raises(UserError, match="named for text, has lists"):
+        read({name: cells[:19] for name, cells in table.items()}, {**NAMED, "text": "said"})
 
 
 OBJECTS = [{"text": "\\boxed{7}", "usage": {"tokens": 5}, "index": 1}, {"text": "8", "usage": None, "index": 0}]
@@ -169,11 +195,13 @@ def test_rows_of_two_runs_are_refused_however_the_column_is_called(name: str) ->
     both = rf"with the same {name}, got {one}.* in .* and {other}.* in"
     for spelling in SPELLINGS[name]:
         assert facts(read({**table, spelling: [one, one]}, columns), name) == one
-        with pytest.raises(UserError, match=both):
-            read({**table, spelling: [one, other]}, columns)
+        if name == "model" or spelling == name:
+            with pytest.raises(UserError, match=both):
+                read({**table, spelling: [one, other]}, columns)
     within: dict[str, list[Any]] = {**table, "request": [{SPELLINGS[name][-1]: one}, {SPELLINGS[name][-1]: other}]}
-    with pytest.raises(UserError, match=both):
-        read(within, columns, kind="jsonl")
+    if name == "model":
+        with pytest.raises(UserError, match=both):
+            read(within, columns, kind="jsonl")
     # A column of any name can be named for it, before those of its own name.
     named = {**table, "arm": [one, other], name: [one, one]}
     assert facts(read(named, columns), name) == one
@@ -181,6 +209,52 @@ def test_rows_of_two_runs_are_refused_however_the_column_is_called(name: str) ->
         read(named, {**columns, name: "arm"})
     with pytest.raises(UserError, match="must have the named columns, got gone"):
         read(named, {**columns, name: "gone"})
+
+
+GUESSED: list[tuple[str, Callable[[object], object]]] = [
+    *[(name, lambda value: value) for name in ("temp", "Temperature", "sampling-temperature")],
+    *[
+        (name, lambda value: {"temperature": value, "seed": 1})
+        for name in ("config", "sampling_params", "request", "Generation_Config")
+    ],
+]
+"""(a column under which a temperature is guessed, its cell)."""
+
+
+@pytest.mark.parametrize(("column", "cell"), GUESSED)
+def test_a_setting_that_is_guessed_and_differs_is_not_known(column: str, cell: Callable[[object], object]) -> None:
+    rows = [
+        {"id": f"p{number}", "gold": "7", "said": "\\boxed{7}", "max_tokens": 64, column: cell(value)}
+        for number, value in enumerate((0.6, 1.0, 0.6, 0.8))
+    ]
+    columns = {**NAMED, "text": "said"}
+    files = {"one": rows, "two": rows[2:3], "three": rows[1:2]}
+    logs = {name: read_log(Path(write_lines(f"{name}.jsonl", own)), columns) for name, own in files.items()}
+    for names in (("one",), ("one", "two"), ("two", "one"), ("two", "three"), ("three", "two")):
+        joined = join_logs([logs[name] for name in names], suite=None, pace=None, own_answers=False)
+        assert joined.sampling == {"max_tokens": 64}, names
+        assert joined.missing["temperature"] == len(joined.samples)
+        said = [words for words in joined.words if "differ in temperature, which is not known then: " in words]
+        assert len(said) == 1, names
+    own = [read_log(Path(write_lines(f"{at}.jsonl", [{**rows[0], "temperature": at}])), columns) for at in (0, 1)]
+    with pytest.raises(UserError, match="joined only as slices of one run, with the same temperature, got 0"):
+        join_logs([logs["one"], *own], suite=None, pace=None, own_answers=False)
+    # As one of a name, it tells runs apart.
+    column += ".temperature" if isinstance(cell(1), dict) else ""
+    with pytest.raises(UserError, match=r"same temperature, got 0.6 in one\.jsonl:1 and 1.0 in one\.jsonl:2"):
+        read_log(Path("one.jsonl"), {**columns, "temperature": column})
+
+
+@pytest.mark.parametrize("name", ["text", "answer", "statement", "tokens", "seconds", "index"])
+@pytest.mark.parametrize("column", ["llm", "model", "temp", "max_tokens", "config.temperature"])
+def test_a_column_that_is_named_for_one_thing_is_nothing_else(name: str, column: str) -> None:
+    cells: list[Any] = [str(number + 1) for number in range(3)]
+    if "." in column:
+        cells = [{column.split(".")[1]: cell} for cell in cells]
+    table = {"id": ["a", "b", "c"], "gold": ["7"] * 3, "said": ["7"] * 3, column.split(".")[0]: cells}
+    log = read(table, {**NAMED, "answer": "said", name: column}, kind="jsonl")
+    assert (log.facts.model, log.facts.sampling) == (None, {})
+    assert len(log.entries) == 3
 
 
 def test_a_number_of_two_samples_is_refused_and_files_of_their_own_are_joined() -> None:

@@ -175,6 +175,28 @@ def test_pieces_of_a_streamed_response_are_no_responses(kind: str, workdir: Path
         join([read_log(Path(write_lines("odd.jsonl", rows)), {"gold": "gold"})])
 
 
+@pytest.mark.parametrize(
+    ("kind", "choice"),
+    [
+        ("chat.completion", {"message": {"role": "assistant", "content": "\\boxed{2}"}, "delta": None}),
+        ("chat.completion", {"message": {"role": "assistant", "content": "\\boxed{2}"}, "delta": {}}),
+        ("text_completion", {"text": "\\boxed{2}", "delta": None}),
+        ("none", {"message": {"role": "assistant", "content": "\\boxed{2}"}}),
+    ],
+)
+def test_whole_responses_are_no_pieces_whatever_stands_beside(kind: str, choice: Any, workdir: Path) -> None:
+    """KoboldCpp gives all one id."""
+    rows = [
+        {"id": "a", "question": "1 + 1?", "gold": "2", "object": kind,
+         "choices": [{"index": 0, "finish_reason": None, **choice}]},
+    ]  # fmt: skip
+    if kind != "text_completion":
+        other = {**choice, "message": {"content": "It is \\boxed{2}"}, "index": 0, "finish_reason": "stop"}
+        rows.append({**rows[0], "choices": [other]})
+    log = read_log(Path(write_lines("odd.jsonl", rows)), {"gold": "gold"})
+    assert len(join([log])) == len(rows)
+
+
 def test_a_folder_of_another_tool_is_answered_with_its_files(workdir: Path, evaluate: CommandLine) -> None:
     Path("out/model").mkdir(parents=True)
     for name in ("out/model/samples_sums.jsonl", "out/model/other.eval"):

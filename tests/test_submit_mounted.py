@@ -134,6 +134,10 @@ def point(*names: str, size: int | None = 9 * 2**30) -> Spoil:
         (lose(INDEX, SHARDS[0]), 0, "got 1 of 2 files of its weights are not in "),
         (all_of(lose(INDEX), point(SHARDS[0], size=None)), 0, "got 1 of 2 files of its weights are not in "),
         (lose(INDEX, *SHARDS), 0, "got no weights in "),
+        (all_of(lose(INDEX, *SHARDS), write("pytorch_model.bin", "x")), 0, "got no safetensors, but pytorch_model.bin"),
+        (point(INDEX), 0, f"git lfs pull --include {INDEX}"),
+        (all_of(point("model.safetensors"), lose(*SHARDS)), 9, "by git-lfs' pointers"),
+        (point("model.safetensors", *SHARDS), 9, "by git-lfs' pointers"),
         (cut_a_file, 0, "or remove it where the weights are elsewhere"),
     ],
 )
@@ -153,7 +157,7 @@ def test_a_part_of_the_weights_is_never_taken_for_the_whole(
         known = describe_weights(folder, gib=None, licence="MIT", say=said.append)
         assert known.size == pytest.approx(whole if size is None else size * 2**30, rel=1e-3)
         assert told in said[0]
-    if told.startswith("or remove"):
+    if told.startswith(("or remove", "git lfs")):
         with pytest.raises(UserError, match=told):
             check_serving(folder, KernelConfig(), weights=False)
         return

@@ -10,6 +10,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -21,6 +22,11 @@ from mathlete.errors import UserError
 from mathlete.text import clean, parse_json
 
 T = TypeVar("T")
+_POINTER, _POINTED_BYTES = b"version https://git-lfs", re.compile(rb"(?m)^size (\d+)$")
+"""How the file begins, and says its size, that a clone without git-lfs has in place of a large one (git-lfs' spec.md,
+"The Pointer")."""
+_POINTER_BYTES = 1024
+"""Below how many it is one."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -155,6 +161,31 @@ def read_text(path: Path) -> str:
         raise UserError(f"must be a readable text in UTF-8 ({error})", value=str(path), cure="make it again") from error
 
 
+def read_pointer(file: Path) -> int | None:
+    """Return how many bytes the file has that git-lfs' pointer stands for, 0 where it does not say it; None of a file
+    that is no such pointer.
+
+    >>> from tempfile import mkdtemp
+    >>> file = Path(mkdtemp()) / "model.safetensors"
+    >>> _ = file.write_text("version https://git-lfs.github.com/spec/v1\\noid sha256:0\\nsize 135000\\n")
+    >>> read_pointer(file)
+    135000
+    """
+    if not file.is_file() or file.stat().st_size >= _POINTER_BYTES:
+        return None
+    if not (content := file.read_bytes()).startswith(_POINTER):
+        return None
+    said = _POINTED_BYTES.search(content)
+    return int(said[1]) if said else 0
+
+
+def choose_cure(file: Path, *, otherwise: str) -> str:
+    """Return the cure of a file that cannot be read: git-lfs' where it is its pointer, else what is given."""
+    # Beside a small file all weights may be pointers too, of a model that is served elsewhere.
+    alone = f" --include {file.name}" if file.suffix == ".json" else ""
+    return otherwise if read_pointer(file) is None else f"run `git lfs pull{alone}` in {file.parent}"
+
+
 def read_json(path: Path) -> dict[str, object]:
     """Return the JSON object in a file.
 
@@ -164,7 +195,8 @@ def read_json(path: Path) -> dict[str, object]:
     try:
         value = parse_json(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise UserError(f"must be a readable JSON file ({error})", value=str(path), cure="make it again") from error
+        cure = choose_cure(path, otherwise="make it again")
+        raise UserError(f"must be a readable JSON file ({error})", value=str(path), cure=cure) from error
     if not isinstance(value, dict):
         raise UserError("must hold a JSON object", value=str(path), cure="make it again")
     return value

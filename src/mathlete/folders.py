@@ -17,7 +17,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from mathlete.errors import UserError
-from mathlete.files import read_json, require_ordinary, require_place, write_json
+from mathlete.files import read_json, read_pointer, require_ordinary, require_place, write_json
 from mathlete.hashes import sha256_file
 from mathlete.locks import LOCK
 from mathlete.mistakes import require_utf8
@@ -29,11 +29,6 @@ _VIEWS = (REPORT, PLOTS, INSPECT, SCORER)
 """Made from a finished step, and rewritten at any time: not among the outputs that its manifest lists."""
 _RUN_FILES = ((MANIFEST,), (STARTED,), ("problems.jsonl", "samples.jsonl"))
 """Files by which a folder is told for a run's; the last two are all that another program's run needs."""
-_POINTER, _POINTED_BYTES = b"version https://git-lfs", re.compile(rb"(?m)^size (\d+)$")
-"""How the file begins, and says its size, that a clone without git-lfs has in place of a large one (git-lfs' spec.md,
-"The Pointer")."""
-_POINTER_BYTES = 1024
-"""Below how many it is one."""
 CHART_MAKER = "mathlete, charts of a report"
 """What a PNG says that it was made by."""
 
@@ -56,31 +51,6 @@ def list_weights(folder: Path) -> list[Path]:
     """List a model's files of weights, without the second copy in Mistral's own layout that some folders hold."""
     files = sorted(path for path in folder.glob("*.safetensors") if path.is_file())
     return [path for path in files if not path.name.startswith("consolidated")] or files
-
-
-def read_pointer(file: Path) -> int | None:
-    """Return how many bytes the file has that git-lfs' pointer stands for, 0 where it does not say it; None of a file
-    that is no such pointer.
-
-    >>> from tempfile import mkdtemp
-    >>> file = Path(mkdtemp()) / "model.safetensors"
-    >>> _ = file.write_text("version https://git-lfs.github.com/spec/v1\\noid sha256:0\\nsize 135000\\n")
-    >>> read_pointer(file), measure_file(file)
-    (135000, 135000)
-    """
-    if not file.is_file() or file.stat().st_size >= _POINTER_BYTES:
-        return None
-    if not (content := file.read_bytes()).startswith(_POINTER):
-        return None
-    said = _POINTED_BYTES.search(content)
-    return int(said[1]) if said else 0
-
-
-def choose_cure(file: Path, *, otherwise: str) -> str:
-    """Return the cure of a file that cannot be read: git-lfs' where it is its pointer, else what is given."""
-    # Beside a small file all weights may be pointers too, of a model that is served elsewhere.
-    alone = f" --include {file.name}" if file.suffix == ".json" else ""
-    return otherwise if read_pointer(file) is None else f"run `git lfs pull{alone}` in {file.parent}"
 
 
 def measure_file(file: Path) -> int:

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from mathlete.errors import UserError
-from mathlete.files import is_folder
-from mathlete.folders import choose_cure
+from mathlete.files import choose_cure, is_folder
 from mathlete.models import ModelSource
 from mathlete.runs import read_json, sha256_tree
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, TypedDict
 
 from mathlete.errors import UserError
-from mathlete.folders import choose_cure
+from mathlete.files import choose_cure
 
 DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I8": "int8", "U8": "uint8"}
 """{the format's word: torch's name} of the types that adapters are seen in."""

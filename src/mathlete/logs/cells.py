@@ -16,6 +16,10 @@ from mathlete.text import counted, read_list
 
 _BROKEN = re.compile(r"\[\s*(?:['\"].*|[-+.\deE]+(?:\s+[-+.\deE]+)+\s*\])", re.DOTALL)
 """A list that is cut off, or that numpy wrote, which sets no commas."""
+_NO_ANSWER = ("none", "nan", "null", "<na>")
+"""How programs write that there is nothing, where a table has only texts."""
+_FEW = 20
+"""Of at least so many cells one may be a model's reply that is a list."""
 _CURE = (
     "write the file as JSON lines, where a list is a list and a text a text: in pandas "
     'to_json(orient="records", lines=True)'
@@ -47,6 +51,18 @@ def is_chat(members: Sequence[object]) -> bool:
     return bool(members) and all(isinstance(one, Mapping) and ("role" in one or "from" in one) for one in members)
 
 
+def says_nothing(text: str) -> bool:
+    """Return whether an answer is how a program writes that there is none."""
+    return text.strip().lower() in _NO_ANSWER
+
+
+def is_empty(name: str, cell: object) -> bool:
+    """Return whether a cell says that it has nothing, and not something else than its column is named for."""
+    if isinstance(cell, str):
+        return not cell.strip() or (name == "answer" and says_nothing(cell))
+    return cell is None or cell == []
+
+
 @dataclass
 class _Column:
     """What is known of the texts of a column."""
@@ -72,6 +88,11 @@ class _Column:
         """Whether some cells are lists of several texts, and others are none."""
         return self.certain and self.longest > 1 and not self.is_whole
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether nearly all cells are none."""
+        return self.lists * _FEW <= self.filled
+
 
 @dataclass(kw_only=True)
 class ListTexts:
@@ -94,7 +115,7 @@ class ListTexts:
         unsure: dict[str, int] = {}
         for name, column in self.columns.items():
             cell = find_cell(row, column)
-            if not isinstance(cell, str) or not cell.strip():
+            if not isinstance(cell, str) or is_empty(name, cell):
                 continue
             known = self._known.setdefault(name, _Column())
             known.filled += 1
@@ -121,7 +142,8 @@ class ListTexts:
         for name in self.texts:
             known = self._known.get(name, _Column())
             broken = known.broken and known.broken + known.lists == known.filled
-            if self.only_texts and (broken or known.is_mixed or (known.is_whole and not self._holds_lists(name))):
+            is_mixed = known.is_mixed and not known.is_plain
+            if self.only_texts and (broken or is_mixed or (known.is_whole and not self._holds_lists(name))):
                 raise UserError(
                     f"{self.path}: it must be plain whether {self.columns[name]}, named for {name}, has lists",
                     value=f"{counted(known.lists, 'list')} in {counted(known.filled, 'cell')}, first {known.first}",
@@ -129,15 +151,19 @@ class ListTexts:
                 )
 
     def read(self, name: str, cell: object) -> object:
-        """Return a cell, as a list where its text is one."""
+        """Return a cell, as a list where its text is one, or as the one answer in it."""
         if not isinstance(cell, str) or not cell.lstrip().startswith("[") or (members := read_list(cell)) is None:
             return cell
+        known, certain = self._known.get(name, _Column()), any(isinstance(one, str) for one in members)
         if name in self.numbers or name in self.texts:
             is_taken = name in self.numbers or self._holds_lists(name)
         else:
-            is_taken = len(members) == 1 and (isinstance(members[0], str) or self._known[name].is_whole)
-        self._taken[name] += is_taken
-        return members if is_taken else cell
+            # Several members are several gold answers where one of them is a text.
+            is_taken = (certain or known.is_whole) if len(members) == 1 else (certain and name == "gold")
+        # Beside bare answers a list of one text is its answer, and no list of samples.
+        is_bare = name == "answer" and not is_taken and certain and known.longest == 1
+        self._taken[name] += is_taken or is_bare
+        return members[0] if is_bare else members if is_taken else cell
 
     def describe(self) -> list[str]:
         """Return a sentence on each column whose texts were taken for lists, and on those that might have been."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError, nearest, split_pairs
-from mathlete.logs.cells import ListTexts, find_cell, is_chat
+from mathlete.logs.cells import ListTexts, find_cell, is_chat, is_empty, says_nothing
 from mathlete.logs.entries import (
     LIMITS,
     Entry,
@@ -21,19 +21,17 @@ from mathlete.logs.entries import (
     as_seed,
     as_text,
     dig,
+    list_golds,
     sampling_of,
 )
 from mathlete.logs.finishes import as_finish
 from mathlete.text import counted
 
-_NO_ANSWER = ("none", "nan", "null", "<na>")
-"""How programs write that there is nothing, where a table has only texts."""
-
 
 def _as_answer(value: object) -> str | None:
     """Return a cell as an answer; None where a program wrote there that it has none."""
     text = as_text(value)
-    return None if text is None or text.strip().lower() in _NO_ANSWER else text
+    return None if text is None or says_nothing(text) else text
 
 
 def _as_setting(name: str, value: object) -> float | None:
@@ -93,13 +91,6 @@ def parse_columns(words: Sequence[str]) -> dict[str, str]:
     return pairs
 
 
-def _is_empty(name: str, cell: object) -> bool:
-    """Return whether a cell says that it has nothing, and not something else than its column is named for."""
-    if isinstance(cell, str):
-        return not cell.strip() or (name == "answer" and cell.strip().lower() in _NO_ANSWER)
-    return cell is None or cell == []
-
-
 def _find_list(row: object, path: str) -> str | None:
     """Return the part of a path that ends at a list of which it goes on to read one member of several; None without.
 
@@ -114,6 +105,14 @@ def _find_list(row: object, path: str) -> str | None:
         if key.isdigit() and isinstance(cell := dig(row, before), list) and len(cell) > 1 and not is_chat(cell):
             return before
     return None
+
+
+def _leave_out(row: LogRow, column: str) -> LogRow:
+    if column in row:
+        return {name: cell for name, cell in row.items() if name != column}
+    head, _, rest = column.partition(".")
+    within = row.get(head)
+    return {**row, head: _leave_out(within, rest)} if rest and isinstance(within, Mapping) else row
 
 
 class NamedColumns:
@@ -159,6 +158,12 @@ class NamedColumns:
             self._require_one(entry)
         return complete
 
+    def leave_out(self, row: LogRow) -> LogRow:
+        """Return a row without the cells of named columns: what is named for one thing is nothing else."""
+        for column in self.columns.values():
+            row = _leave_out(row, column)
+        return row
+
     def find_facts(self, row: LogRow, facts: Facts) -> Facts:
         """Return what a row says of its run, by the columns that are named for that before others."""
         of_run = {name: column for name, column in self.columns.items() if name in OF_RUN}
@@ -166,7 +171,12 @@ class NamedColumns:
             return facts
         told = {name: OF_RUN[name](find_cell(row, column)) for name, column in of_run.items()}
         settings = {name: value for name, value in told.items() if isinstance(value, float)}
-        return replace(facts, model=as_text(told.get("model", facts.model)), sampling={**facts.sampling, **settings})
+        return replace(
+            facts,
+            model=as_text(told.get("model", facts.model)),
+            sampling={**facts.sampling, **settings},
+            guessed=tuple(name for name in facts.guessed if name not in settings),
+        )
 
     def _complete(self, entries: Sequence[Entry], row: LogRow, *, own: bool) -> tuple[list[Entry], bool]:
         """Return the entries, and whether their numbers are those of a named column."""
@@ -230,13 +240,14 @@ class NamedColumns:
             given[name] = _READERS[name](cell)
             if given[name] is not None:
                 self._read[name] += 1
-            elif not _is_empty(name, cell):
+            elif not is_empty(name, cell):
                 self._unread[name] += 1
                 self._first.setdefault(name, f"{cell!r:.40} in {entry.where}")
                 self._cures.setdefault(name, self._find_cure(name, cell))
         if "subset" in given:
             given["subset"] = given["subset"] or ""
-        return replace(entry, **{name: value for name, value in given.items() if name in COLUMNS})
+        several = len(list_golds(cells["gold"])) > 1 if "gold" in cells else entry.other_golds
+        return replace(entry, other_golds=several, **{name: given[name] for name in given if name in COLUMNS})
 
     def _find_cure(self, name: str, cell: object) -> str:
         """Return how to name what stands within a cell that is an object, else another column."""

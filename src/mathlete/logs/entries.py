@@ -75,6 +75,8 @@ class Entry:
     """Its number among the samples of its problem."""
     uid: str | None = None
     """The name by which the tool itself knows this very sample, in whatever file it stands."""
+    may_be_piece: bool = False
+    """Whether it is a response that may be a piece of one that was streamed: nothing in its row tells."""
     other_golds: bool = False
     """Whether the log has several gold answers, of which the first is taken."""
     verdicts: Mapping[str, bool] = field(default_factory=dict)
@@ -120,6 +122,8 @@ class Facts:
     """Of temperature, top_p and max_tokens those that are known."""
     doubted: tuple[str, ...] = ()
     """Settings that rows name, though another one was in force, or may have been."""
+    guessed: tuple[str, ...] = ()
+    """Settings under names that are not their own: where rows differ in them, they are not known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,16 +283,22 @@ def describe_unread_ends(path: Path, entries: Sequence[Entry]) -> list[str]:
     ]
 
 
+def list_golds(value: object) -> list[str]:
+    """Return the gold answers in a cell, of which the first counts."""
+    cells = value if isinstance(value, Sequence) and not isinstance(value, str) and len(value) > 1 else (value,)
+    return [text for one in cells if (text := as_text(one)) is not None]
+
+
 def as_gold(value: object) -> str | None:
     r"""Return a gold answer: what follows #### of GSM8K, what stands in the last box of a solution, else the text as it
     is.
 
-    >>> as_gold("3 + 4 = 7\n#### 1,007"), as_gold("so \\boxed{7}."), as_gold(" 7 ")
+    >>> as_gold("3 + 4 = 7\n#### 1,007"), as_gold("so \\boxed{7}."), as_gold([" 7 ", "8"])
     ('1007', '7', '7')
     """
     from mathlete.answers import last_box
 
-    text = (as_text(value) or "").strip()
+    text = next(iter(list_golds(value)), "").strip()
     if "####" in text:
         return text.rpartition("####")[2].strip().replace(",", "") or None
     if "\\boxed" in text and (box := last_box(text)):

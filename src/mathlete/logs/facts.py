@@ -23,7 +23,8 @@ def find_facts(row: LogRow) -> Facts:
     """Return the model and the settings that a row of a table has, in whatever spelling.
 
     >>> find_facts({"Model_Name": "small", "request": {"temperature": 0.6, "max_new_tokens": 64}})
-    Facts(model='small', task=None, sampling={'temperature': 0.6, 'max_tokens': 64.0}, doubted=())
+    Facts(model='small', task=None, sampling={'temperature': 0.6, 'max_tokens': 64.0}, doubted=(), \
+guessed=('temperature', 'max_tokens'))
     """
     spelled = _spell(row)
     # What stands beside a sample is nearer to it than its request.
@@ -34,7 +35,9 @@ def find_facts(row: LogRow) -> Facts:
         told = (sampling_of({name: value}) for value in _find(places, names))
         sampling |= next((one for one in told if one), {})
     model = (text for value in _find(places, _MODEL) if (text := as_text(value)) is not None)
-    return Facts(model=next(model, None), sampling=sampling)
+    # Under another name it is likely that setting, and may be what was asked of this very sample.
+    guessed = tuple(name for name in sampling if not sampling_of({name: row.get(name)}))
+    return Facts(model=next(model, None), sampling=sampling, guessed=guessed)
 
 
 def _spell(row: LogRow) -> LogRow:

@@ -29,6 +29,7 @@ from mathlete.logs.entries import (
     as_text,
     dig,
     join_reasoning,
+    list_golds,
     mean_logprob,
     sampling_of,
     says_right,
@@ -163,13 +164,12 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
     logprobs = [token.get("logprob") for token in dig(choices[0], "logprobs.content") or ()]
     # Logs that this project wrote itself say more, in the samples' metadata.
     mean, tail = (as_logprob(metadata.get(name)) for name in ("logprob_mean", "logprob_tail"))
-    several = isinstance(row.get("target"), list) and len(row["target"]) > 1
     yield Entry(
         where=place.where,
         # Inspect numbers the samples of every task from 1.
         problem_id=row["id"] if isinstance(row["id"], str) else f"{place.facts.task}-{row['id']}",
         statement=_input(row.get("input")),
-        gold=as_gold(row["target"][0] if several else row.get("target")),
+        gold=as_gold(row.get("target")),
         subset=as_text(metadata.get("subset")) or "",
         text=_text(choices[0]["message"].get("content")),
         tokens=tokens,
@@ -181,7 +181,7 @@ def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
         seed=as_seed(metadata.get("seed")),
         index=row["epoch"] - 1,
         uid=as_text(row.get("uuid")),
-        other_golds=several,
+        other_golds=len(list_golds(row.get("target"))) > 1,
         verdicts=_verdicts(row.get("scores")),
         thinking=metadata.get("in_thoughts") is True or None,
     )

@@ -83,7 +83,7 @@ def join_logs(
     Raises:
         UserError: settings differ, a sample stands twice with two contents, or a problem has no gold answer.
     """
-    sampling = _check_settings(logs)
+    sampling, differing = _check_settings(logs)
     placed, problems = _place(logs, suite)
     placed, forgotten = forget_shared_ids(logs, placed)
     once = take_once(placed)
@@ -101,24 +101,48 @@ def join_logs(
         logged_verdicts=[one.entry.verdicts for one in kept],
         sampling=sampling,
         missing=_count_missing(logs, kept, problems, sampling, pace),
-        words=[*forgotten, *_describe(logs, once, problems, placed, suite)],
+        words=[*forgotten, *differing, *_describe(logs, once, problems, placed, suite)],
         pace=pace if any(one.entry.seconds is None and one.entry.tokens is not None for one in kept) else None,
         opening=opening,
     )
 
 
-def _check_settings(logs: Sequence[Log]) -> dict[str, float]:
-    """Return the settings that the logs name, which must not contradict each other."""
-    told = [(str(log.path), _told_settings(log)) for log in logs]
-    for name in {name: None for _, settings in told for name in settings}:
-        values = {str(settings[name]): path for path, settings in told if name in settings}
-        if len(values) > 1:
-            raise UserError(
-                f"files are joined only as slices of one run, with the same {name}",
-                value=" and ".join(f"{value} in {path}" for value, path in values.items()),
-                cure="import them one by one, and put them side by side with `python -m eval compare`",
-            )
-    return {name: value for log in logs for name, value in log.facts.sampling.items()}
+def _check_settings(logs: Sequence[Log]) -> tuple[dict[str, float], list[str]]:
+    """Return the settings that the logs name, and sentences on guessed ones that differ, which are not known then.
+
+    Raises:
+        UserError: others differ.
+    """
+    for name, both in _find_differing(logs, guessed=False).items():
+        raise UserError(
+            f"files are joined only as slices of one run, with the same {name}",
+            value=both,
+            cure="import them one by one, and put them side by side with `python -m eval compare`",
+        )
+    differing = _find_differing(logs, guessed=True)
+    # What the rows of one file differ in is known of no other one either; the file's own sentence says it.
+    unknown = {name for log in logs for name in log.facts.doubted}
+    words = [
+        f"the logs differ in {name}, which is not known then: {both}"
+        for name, both in differing.items()
+        if name not in unknown
+    ]
+    known = {name: value for log in logs for name, value in log.facts.sampling.items()}
+    return {name: known[name] for name in known if name not in unknown.union(differing)}, words
+
+
+def _find_differing(logs: Sequence[Log], *, guessed: bool) -> dict[str, str]:
+    """Return {what logs say otherwise: its values, and where each stands}, also of what is `guessed`, or without it."""
+    values: dict[str, dict[str, str]] = {}
+    for log in logs:
+        for name, value in _told_settings(log).items():
+            if guessed or name not in log.facts.guessed:
+                values.setdefault(name, {})[str(value)] = str(log.path)
+    return {
+        name: " and ".join(f"{value} in {path}" for value, path in of.items())
+        for name, of in values.items()
+        if len(of) > 1
+    }
 
 
 def _told_settings(log: Log) -> dict[str, object]:

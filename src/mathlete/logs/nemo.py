@@ -20,6 +20,7 @@ from mathlete.logs.entries import (
     as_text,
     find_statement,
     join_reasoning,
+    list_golds,
     mean_logprob,
 )
 from mathlete.logs.finishes import as_finish
@@ -49,6 +50,7 @@ def read_nemo(row: LogRow, place: Place) -> Iterator[Entry]:
         problem_id=as_text(row.get("id")),
         statement=find_statement(row),
         gold=as_gold(row.get("expected_answer")),
+        other_golds=len(list_golds(row.get("expected_answer"))) > 1,
         subset=as_text(row.get("subset") or row.get("level")) or "",
         text=join_reasoning(row.get("reasoning_content"), row.get("_full_generation") or row["generation"]),
         answer=as_text(row.get("predicted_answer")),

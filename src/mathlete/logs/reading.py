@@ -171,12 +171,16 @@ class _Agreed:
     def __init__(self, facts: Facts, where: str) -> None:
         self.facts = Facts(task=facts.task)
         self._told: dict[str, str] = {}
+        self._several: dict[str, str] = {}
         self._doubted: tuple[str, ...] = ()
         self.add(facts, where)
         self._doubted = facts.doubted
 
     def add(self, facts: Facts, where: str) -> None:
         """Take what a row says.
+
+        A setting that is guessed counts as not known where rows differ in it: one that changes from sample to sample is
+        no other run's.
 
         Raises:
             UserError: an earlier row says otherwise.
@@ -186,9 +190,14 @@ class _Agreed:
         new = [name for name, value in said.items() if value is not None and known.get(name) != value]
         for name in new:
             if name in self._told:
+                both = f"{known[name]} in {self._told[name]} and {said[name]} in {where}"
+                if name in (*self.facts.guessed, *facts.guessed):
+                    self._several[name] = both
+                    self._doubted += (name,)
+                    continue
                 raise UserError(
                     f"the rows of a file must be of one run, with the same {name}",
-                    value=f"{known[name]} in {self._told[name]} and {said[name]} in {where}",
+                    value=both,
                     cure="put the rows of each run into a file of their own and import them one by one; "
                     "`python -m eval compare` puts the runs side by side",
                 )
@@ -197,8 +206,20 @@ class _Agreed:
             self.facts = Facts(
                 model=self.facts.model or facts.model,
                 task=self.facts.task or facts.task,
-                sampling={**self.facts.sampling, **sampling},
+                sampling={
+                    name: value
+                    for name, value in {**self.facts.sampling, **sampling}.items()
+                    if name not in self._several
+                },
+                doubted=tuple(self._several),
+                guessed=tuple(sorted({*self.facts.guessed, *facts.guessed})),
             )
+
+    def describe(self, path: Path) -> list[str]:
+        """Return a sentence on each setting that is not known because rows differ in it."""
+        return [
+            f"{path}: rows differ in {name}, which is not known then: {both}" for name, both in self._several.items()
+        ]
 
 
 def _collect(name: str, layout: Layout, rows: Iterable[tuple[str, LogRow]], named: NamedColumns) -> Log:
@@ -214,14 +235,15 @@ def _collect(name: str, layout: Layout, rows: Iterable[tuple[str, LogRow]], name
             if row.get("filter") != kept:
                 continue
         with _explain_layout(where, name, "a row"):
-            agreed.add(named.find_facts(row, layout.facts(row)), where)
+            beside = named.leave_out(row) if layout is _TABLE else row
+            agreed.add(named.find_facts(row, layout.facts(beside)), where)
             samples = [*layout.read(row, Place(path=path, where=where, facts=agreed.facts))]
         samples = named.complete(samples, row, own=layout is not _TABLE)
         entries += samples
         failed += [] if samples else [where]
-    words = []
+    words = agreed.describe(path)
     if entries:
-        words = [*named.describe(), *describe_unread_ends(path, entries), *describe_golds_left_out(path, entries)]
+        words += [*named.describe(), *describe_unread_ends(path, entries), *describe_golds_left_out(path, entries)]
     return Log(path=path, layout=name, facts=agreed.facts, entries=entries, failed=failed, words=words)
 
 

@@ -90,7 +90,8 @@ def _require_whole(logs: Sequence[Log], placed: Sequence[Placed], *, uid: str) -
     of_id = [one for one in placed if one.entry.uid == uid and logs[one.log].layout == "openai"]
     pieces = [one.entry for one in of_id if one.problem_id == of_id[0].problem_id]
     ends = [one.ended is not None for one in pieces]
-    if ends == [*[False] * (len(of_id) - 1), True]:
+    # Some servers give every response one id.
+    if all(one.may_be_piece for one in pieces) and ends == [*[False] * (len(of_id) - 1), True]:
         raise UserError(
             f"{pieces[0].where}: a response must be whole, not a piece of one that was streamed",
             value=f"{counted(len(pieces), 'row')} of {uid.rpartition('/')[0]!r:.40}, all but the last without an end",

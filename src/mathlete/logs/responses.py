@@ -31,6 +31,8 @@ from mathlete.sampling import Sample
 
 _FAILED = ("failed", "cancelled", "queued", "in_progress")
 """Of a response's status those that have no answer."""
+_WHOLE_KINDS = ("chat.completion", "response")
+"""Objects that no piece of a streamed response is."""
 
 
 def is_response(row: LogRow) -> bool:
@@ -52,7 +54,7 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
     body = _body(row)
     if body is None:
         return
-    if str(body.get("object")).endswith(".chunk") or any("delta" in choice for choice in body["choices"]):
+    if str(body.get("object")).endswith(".chunk") or any(map(_is_piece, body["choices"])):
         raise fail(
             place,
             "a response must be whole, not a piece of one that was streamed",
@@ -82,8 +84,14 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
             logprob_mean=mean_logprob(logprobs),
             logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
             thinking=opens_thoughts(dig(row, "request.prompt")),
+            may_be_piece=not message and body.get("object") not in _WHOLE_KINDS,
             uid=f"{body['id']}/{choice.get('index', position)}" if body.get("id") else None,
         )
+
+
+def _is_piece(choice: LogRow) -> bool:
+    # Some servers write all fields of a piece into a whole response too, as null.
+    return isinstance(choice.get("delta"), Mapping) and choice.get("message") is None and choice.get("text") is None
 
 
 def _is_body(value: object) -> bool:

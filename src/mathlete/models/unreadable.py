@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mathlete.errors import UserError
-from mathlete.folders import choose_cure
+from mathlete.files import choose_cure
 from mathlete.mistakes import explain, find_hub_cure, name_cause
 from mathlete.runs import read_json
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mathlete.errors import UserError
-from mathlete.folders import choose_cure, list_weights, measure_file, read_pointer
+from mathlete.files import choose_cure, read_pointer
+from mathlete.folders import list_weights, measure_file
 from mathlete.runs import read_json
 
 _WHOLE = "model.safetensors"
@@ -101,18 +102,23 @@ def measure_weights(folder: Path) -> KnownSize:
             cure = f"{error.cure}, or remove it where the weights are elsewhere"
             raise UserError(error.rule, value=error.value, cure=cure) from error
     wanted = _list_wanted(folder, held) if held else {}
+    if held.get(_WHOLE, 0) != 0 and _WHOLE not in wanted and (folder / _INDEX).is_file():
+        # transformers takes this file before an index, which is of other weights then, or of a second copy.
+        held, wanted = {_WHOLE: held[_WHOLE]}, {}
     # A pointer that was cut says nothing of what it stands for.
     told = {name for name, pointed in held.items() if pointed != 0}
     if held and not (missing := wanted.keys() - told) and told == held.keys():
         whole = set(held.values()) == {None}
         source = "its files" if whole else "git-lfs' pointers in place of its files"
-        return KnownSize(size=sum(map(measure_file, list_weights(folder))), source=source, whole=whole)
+        counted = list_weights(folder) if len(held) > 1 else [folder / name for name in held]
+        return KnownSize(size=sum(map(measure_file, counted)), source=source, whole=whole)
     size = _read_total(folder / _INDEX)
     part = f"{len(missing)} of {len(wanted)} files of its weights are not in {folder}" if held else ""
     if not size:
-        return KnownSize(
-            size=0, source=f"{part or f'no weights in {folder}'}, and no {_INDEX} that says it", whole=False
+        other = next(
+            (f"no safetensors, but {file.name}," for file in sorted(folder.glob("pytorch_model*.bin"))), "no weights"
         )
+        return KnownSize(size=0, source=f"{part or f'{other} in {folder}'}, and no {_INDEX} that says it", whole=False)
     return KnownSize(size=size, source=f"{_INDEX}{part and f': {part}'}", whole=False)
 
 

@@ -92,7 +92,7 @@ class Pool:
                     raise UserError(
                         "runs are pooled only where equal ids are equal problems",
                         value=f"{problem.id} of {folder}, with {differs}",
-                        cure="replay the runs one by one",
+                        cure=_choose_cure(problems[problem.id], problem, otherwise="replay the runs one by one"),
                     )
             for sample in its_samples:
                 # What a deadline cut is no sample: how long it would have become is not known.
@@ -172,12 +172,17 @@ class Pool:
         # Suites change from version to version, and files of problems number them anew: an id alone proves nothing.
         for other in by_id[1:]:
             pairs = ((name, by_id[0][name].problem.name_difference(other[name].problem)) for name in shared)
-            if differing := [f"{name}, with {differs}" for name, differs in pairs if differs]:
+            for name, differs in pairs:
+                if differs is None:
+                    continue
+                cure = (
+                    "evaluate both models on the same version of the suite; logs of other tools are judged by a "
+                    "suite's conventions where they are imported with --problems SUITE"
+                )
                 raise UserError(
                     "equal ids must be equal problems",
-                    value=f"{differing[0]}, which differs between the runs",
-                    cure="evaluate both models on the same version of the suite; logs of other tools are judged by a "
-                    "suite's conventions where they are imported with --problems SUITE",
+                    value=f"{name}, with {differs}, which differs between the runs",
+                    cure=_choose_cure(by_id[0][name].problem, other[name].problem, otherwise=cure),
                 )
         return [replace(pool, problems=[of[name] for name in shared]) for pool, of in zip(pools, by_id, strict=True)]
 
@@ -236,6 +241,13 @@ class Pool:
         for row, item in enumerate(self.problems):
             table[row, : len(item.samples)] = values(item)
         return table
+
+
+def _choose_cure(one: Problem, other: Problem, *, otherwise: str) -> str:
+    """Return what mends that two runs have a problem otherwise: older imports lack the conventions of its answers."""
+    if replace(one, answers=other.answers).name_difference(other):
+        return otherwise
+    return f"where one run is an older import, import the older log again, into another --run; else {otherwise}"
 
 
 def _read_pooled(problem: Problem, samples: list[Sample], known: ProblemResult | None) -> Recorded:

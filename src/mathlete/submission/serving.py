@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from mathlete.errors import UserError
-from mathlete.folders import read_pointer
+from mathlete.files import read_pointer
 from mathlete.kernel import KernelConfig
 from mathlete.models import Shape, find_model, load_prompt_format
 from mathlete.runs import read_json
