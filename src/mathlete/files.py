@@ -22,7 +22,7 @@ from mathlete.errors import UserError
 from mathlete.text import clean, parse_json
 
 T = TypeVar("T")
-_POINTER, _POINTED_BYTES = b"version https://git-lfs", re.compile(rb"(?m)^size (\d+)$")
+_POINTER, _POINTED_BYTES = b"version https://git-lfs", re.compile(rb"(?m)^size (\d+)\r?$")
 """How the file begins, and says its size, that a clone without git-lfs has in place of a large one (git-lfs' spec.md,
 "The Pointer")."""
 _POINTER_BYTES = 1024
