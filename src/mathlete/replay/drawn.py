@@ -125,7 +125,7 @@ def list_words(group: str, values: Mapping[str, object], usual: SamplingConfig |
 def is_sayable(value: object) -> bool:
     """Return whether a command line can have a setting's value: of several words one alone may begin with a hyphen.
 
-    >>> [is_sayable(value) for value in (["---", "END"], ["---", "--x"], "--x")]
+    >>> [is_sayable(value) for value in (["---", "END"], ["---", "--"], "--")]
     [True, False, True]
     """
     return not isinstance(value, list | tuple) or sum(str(word).startswith("-") for word in value) <= 1
