@@ -53,8 +53,8 @@ def test_a_base_of_lower_loss_and_no_kl_is_not_proposed() -> None:
 @pytest.mark.parametrize(
     ("name", "noisy", "fewest"),
     [
-        ("w8a16", 0.0, {1: None, 2: None, 3: 3, 5: 3, 6: 4, 20: 4, 100: 4, 200: 6}),
-        ("w4a16", 0.0, {1: None, 2: None, 3: 3, 5: 3, 6: 4, 20: 4, 100: 8, 200: 15}),
+        ("w8a16", 0.0, {1: None, 2: None, 3: 3, 5: 3, 6: 6, 20: 6, 100: 6, 200: 6}),
+        ("w4a16", 0.0, {1: None, 2: None, 3: 3, 5: 3, 6: 6, 20: 6, 100: 8, 200: 15}),
         ("w8a16", 0.1, {10: 7, 20: 8, 100: 32}),
     ],
 )

@@ -8,7 +8,7 @@ from mathlete.export.records.exports import Hop
 from mathlete.export.records.tuning import TuningChange
 from mathlete.export.settings import Export, Forgetting, MergeBase, Survival
 from mathlete.gates import ACCEPT, Noise, Refused
-from mathlete.metrics import SIGNIFICANT, binomial_p, format_change, to_points
+from mathlete.metrics import FEWEST_SIGNS, SIGNIFICANT, binomial_p, format_change, to_points
 from mathlete.models import Device
 
 _FEWEST_BITS = 1.0
@@ -94,14 +94,16 @@ def find_breaches(hop: Hop, *, limits: Survival, export: Export, noise: Noise | 
 def _may_be_chance(hop: Hop, limits: Survival, noise: Noise | None) -> bool:
     """Return whether changed answers may be chance: among few, a few that changed are no sign of anything.
 
-    They are none where there are more of them than by noise, and one of two exact tests says so too: that of signs
-    against the noise, or the binomial one against the limit. The first says nothing of five answers.
+    They are none where there are more of them than by noise, and a test says so too: that of signs against the noise,
+    or, of so few answers that this one says nothing, the binomial one against the limit.
     """
     more = hop.beyond_noise
     if more is None or hop.unchanged is None:
         return False
     if not (more.leaves_out_0 and more.value > 0):
         return True
+    if hop.answered >= FEWEST_SIGNS:
+        return not more.is_shown
     # The noise is known by as few answers: none changed of one is no sign that none would. So its share is the mean
     # of the neutral prior's posterior, which pulls it least (Kerman 2011, "Neutral noninformative and informative
     # conjugate beta and gamma prior distributions", Electronic Journal of Statistics 5, section 3).

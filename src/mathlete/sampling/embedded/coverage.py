@@ -27,9 +27,9 @@ def check_covered(config: "PreTrainedConfig", *, other: str | None = None) -> No
     if own.model_type in _OTHERWISE:
         others.add(_OTHERWISE[own.model_type])
     if others:
-        other = "train --until tune and serve with --engine vllm" if other is None else other
+        other = "or train --until tune and serve with --engine vllm" if other is None else other
         raise UserError(
             "the transformers engine covers models with full attention, or with a sliding window",
             value=f"{', '.join(sorted(others))} in {own.model_type}",
-            cure=f"use a Qwen, Llama, Gemma, Phi or Mistral model{other and f', or {other}'}",
+            cure=f"use a Qwen, Llama, Gemma, Phi or Mistral model of text alone{other and f'; {other}'}",
         )
