@@ -136,8 +136,9 @@ def point(*names: str, size: int | None = 9 * 2**30) -> Spoil:
         (lose(INDEX, *SHARDS), 0, "got no weights in "),
         (all_of(lose(INDEX, *SHARDS), write("pytorch_model.bin", "x")), 0, "got no safetensors, but pytorch_model.bin"),
         (point(INDEX), 0, f"git lfs pull --include {INDEX}"),
-        (all_of(point("model.safetensors"), lose(*SHARDS)), 9, "by git-lfs' pointers"),
-        (point("model.safetensors", *SHARDS), 9, "by git-lfs' pointers"),
+        # transformers takes that file, vLLM what the index names.
+        (all_of(point("model.safetensors"), lose(*SHARDS)), 12, f"by {INDEX}, which names other files"),
+        (point("model.safetensors", *SHARDS), 12, f"by {INDEX}, which names other files"),
         (cut_a_file, 0, "or remove it where the weights are elsewhere"),
     ],
 )

@@ -173,7 +173,11 @@ def read_pointer(file: Path) -> int | None:
     """
     if not file.is_file() or file.stat().st_size >= _POINTER_BYTES:
         return None
-    if not (content := file.read_bytes()).startswith(_POINTER):
+    try:
+        content = file.read_bytes()
+    except OSError:  # whoever reads the file tells of that
+        return None
+    if not content.startswith(_POINTER):
         return None
     said = _POINTED_BYTES.search(content)
     return int(said[1]) if said else 0

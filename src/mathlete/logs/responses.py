@@ -91,7 +91,7 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
 
 def _is_piece(choice: LogRow) -> bool:
     # Some servers write all fields of a piece into a whole response too, as null.
-    return isinstance(choice.get("delta"), Mapping) and choice.get("message") is None and choice.get("text") is None
+    return isinstance(choice.get("delta"), Mapping) and not choice.get("message") and not choice.get("text")
 
 
 def _is_body(value: object) -> bool:

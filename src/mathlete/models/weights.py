@@ -103,7 +103,9 @@ def measure_weights(folder: Path) -> KnownSize:
             raise UserError(error.rule, value=error.value, cure=cure) from error
     wanted = _list_wanted(folder, held) if held else {}
     if held.get(_WHOLE, 0) != 0 and _WHOLE not in wanted and (folder / _INDEX).is_file():
-        # transformers takes this file before an index, which is of other weights then, or of a second copy.
+        # transformers takes this file before an index that is of other weights, vLLM what the index names: the larger.
+        if (total := _read_total(folder / _INDEX)) > measure_file(folder / _WHOLE):
+            return KnownSize(size=total, source=f"{_INDEX}, which names other files than {_WHOLE}", whole=False)
         held, wanted = {_WHOLE: held[_WHOLE]}, {}
     # A pointer that was cut says nothing of what it stands for.
     told = {name for name, pointed in held.items() if pointed != 0}

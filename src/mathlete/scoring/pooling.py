@@ -23,7 +23,7 @@ _WEIGHED_BY: Mapping[str, Callable[[Sample], bool]] = {
     "logprob_tail": lambda sample: sample.logprob_tail is not None,
 }
 """{what votes weigh samples by: whether a sample has it}."""
-_FEW = 0.01
+_FEW = 1 / 16
 """Share of a run's samples that may lack it: those whose numbers were not finite."""
 _LOGPROB, _SECONDS = 4, 3
 """Digits of both that a recording without texts keeps."""
