@@ -335,7 +335,9 @@ def measure(run: MathRun, tuned: TunedModel) -> Path:
 def merge(run: MathRun, tuned: TunedModel) -> Path:
     """Merge base and adapter to one 16-bit model; return its folder, `merged/`."""
     after = run.settings.after
-    settings = {"base": after.merge_base, "kl_merged": after.survival.kl_merged}
+    # What was trained on 16 bits is merged into them, whatever the setting says.
+    base = "dequant" if tuned.on_16bit or not tuned.is_adapter else after.merge_base
+    settings = {"base": base, "kl_merged": after.survival.kl_merged}
     step = run.begin("merge", run.folder / "merged", inputs=run.files_of(tuned), settings=settings)
     if not step.skipped:
         with bar("merge") as advance, step.noting_unfinished():

@@ -62,7 +62,8 @@ def merge_adapter(
         say(describe_bases(comparison, chosen=tuned.base, most=most, rows=len(rows)))
     advance(4, 4, f"KL {stored.kl:.1e}")
     say(f"merge: KL {stored.kl:.1e}, stored in {stored.dtype}, at most {most:.1e}; noise of computing {noise:.1e}")
-    breaches = find_merge_breaches(stored.kls, dtype=stored.dtype, limits=limits, noise=noise, base=tuned.base)
+    into: MergeBase = "dequant" if tuned.on_16bit else tuned.base  # of 16 bits they are what was trained on
+    breaches = find_merge_breaches(stored.kls, dtype=stored.dtype, limits=limits, noise=noise, base=into)
     outcome = judge_breaches([*breaches], reason=accept_refused, folder=merged)
     write_card(
         merged,
