@@ -14,7 +14,7 @@ import tyro
 from eval.judged import require_runs
 from eval.repair import repair_samples
 from mathlete.command import Command, console, progress
-from mathlete.competitions import competition
+from mathlete.competitions import Competition, competition
 from mathlete.errors import UserError, require
 from mathlete.folders import require_result_file
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
@@ -24,7 +24,7 @@ from mathlete.text import agree
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from mathlete.replay import Replay
+    from mathlete.replay import Choice, Replay
     from mathlete.scoring import Pool
 
 REPLAY, PAGE, PLOT = "replay.json", "replay.html", "replay.png"
@@ -219,39 +219,35 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     from mathlete.replay import Choice
 
     rules, file = competition(settings.simulation.competition), settings.write_policy
-    found = result.find_best(rules)
-    if file and not found:
+    best = result.find_best(rules)
+    if file and not best:
         raise UserError(
             "a policy to hand on needs a clock with allowances, or none",
             value="only clocks of the form SECONDS:free",
             cure="try --budget SECONDS or SECONDS:FLOOR:CEILING too",
         )
-    if not found:
+    if not best:
         return
-    if not (found.is_fit or file):
-        out.print(f"nothing to hand in: {found.unfit}", markup=False)
+    if not (best.is_fit or file):
+        out.print(f"nothing to hand in: {best.unfit}", markup=False)
         return
-    folders = (settings.folders, *((folder,) for folder in settings.others))[found.model]
+    folders = (settings.folders, *((folder,) for folder in settings.others))[best.model]
     drawn = Choice.read_drawn(folders)
     choice = Choice.of(
-        found.outcome,
+        best.outcome,
         capped=bool(settings.policies.max_tokens),
         questions=result.questions,
-        recordings=(settings.runs, *((run,) for run in settings.selection.versus))[found.model],
+        recordings=(settings.runs, *((run,) for run in settings.selection.versus))[best.model],
         drawn=drawn,
         rules=rules,
     )
-    unfit = choice.refuse_clock(rules)
-    how = choice.words.removesuffix(f" --budget {choice.budget if unfit else 'none'}")
     if file:
         choice.write(file)
         out.print(f"{file}: {choice.words} · expected {choice.score:.2f} of {choice.questions}", markup=False)
-        how = f"--policy-file {shlex.quote(str(file))}{' --budget none' if unfit else ''}"
     if choice.unsaid and not file:
-        flags = ", ".join(choice.unsaid)
         out.print(
-            f"no command line can carry {flags}: several words begin with a hyphen; add --write-policy FILE, and build "
-            "with --policy-file FILE",
+            f"no command line can carry {', '.join(choice.unsaid)}: several words begin with a hyphen; add "
+            "--write-policy FILE, and build with --policy-file FILE",
             markup=False,
         )
         return
@@ -266,17 +262,30 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
     if rules.deliverable == "adapter":
         out.print(f"nothing to build: {rules.name} takes no notebook, its deliverable is {rules.deliverable}")
         return
-    shared = [one.wall for one in result.outcomes if one.wall and one.wall.floor_s is not None]
-    refused = [wall.refuse(questions=result.questions, rules=rules) for wall in shared]
-    for told in dict.fromkeys(f"{one.rule}, got {one.value}; {one.cure}" for one in refused if one):
-        out.print(f"no clock of the notebook's: {told}", markup=False)
+    _print_refused_clocks(result, rules, out=out)
     of = f" of {', '.join(map(name_recording, folders))}" if settings.others else ""
-    out.print(f"to hand in the policy{of} with the highest score{found.describe_rule()}:", markup=False)
+    out.print(f"to hand in the policy{of} with the highest score{best.describe_rule()}:", markup=False)
     # In one line, however narrow the terminal: it is to be pasted.
     model, chosen = find_model_of(folders), settings.simulation.competition
     by = "" if chosen == SimulationSettings().competition else f" --competition {shlex.quote(chosen)}"
     command = "build" if rules.deliverable == "notebook" else "answer TABLE"
-    out.print(f"python -m submit {command} --model {model}{by} {how}", markup=False, soft_wrap=True)
+    words = _write_words(choice, file, rules)
+    out.print(f"python -m submit {command} --model {model}{by} {words}", markup=False, soft_wrap=True)
+
+
+def _write_words(choice: "Choice", file: Path | None, rules: Competition) -> str:
+    """Return the words of the command, without a clock that is not the notebook's."""
+    unfit = choice.refuse_clock(rules)
+    if file:
+        return f"--policy-file {shlex.quote(str(file))}{' --budget none' if unfit else ''}"
+    return choice.words.removesuffix(f" --budget {choice.budget if unfit else 'none'}")
+
+
+def _print_refused_clocks(result: "Replay", rules: Competition, *, out: "Console") -> None:
+    shared = [one.wall for one in result.outcomes if one.wall and one.wall.floor_s is not None]
+    refused = [wall.refuse(questions=result.questions, rules=rules) for wall in shared]
+    for told in dict.fromkeys(f"{one.rule}, got {one.value}; {one.cure}" for one in refused if one):
+        out.print(f"no clock of the notebook's: {told}", markup=False)
 
 
 def print_replay(result: "Replay", *, say: Callable[[object], None]) -> None:

@@ -96,26 +96,26 @@ def draw(model: Any) -> list[torch.Tensor]:
 
 def find_kinds() -> dict[str, str]:
     """Return {kind: why it is not drawn from; "" where it is}."""
-    found = {}
+    reasons = {}
     for kind in sorted({*NAMES} - {*UNTRIED}):
         try:
             far = measure(kind)
-            found[kind] = "" if far < NEAR else f"logits differ by {far:.2g}"
+            reasons[kind] = "" if far < NEAR else f"logits differ by {far:.2g}"
         except Exception as error:
             # The border to a library: a kind that cannot be tried may raise anything.
-            found[kind] = f"{type(error).__name__}: {error}".splitlines()[0]
-    return found
+            reasons[kind] = f"{type(error).__name__}: {error}".splitlines()[0]
+    return reasons
 
 
 def main() -> None:
     messages: Any = transformers.logging
     messages.set_verbosity_error()
-    found = find_kinds()
-    kinds = [kind for kind, why in found.items() if not why]
+    reasons = find_kinds()
+    kinds = [kind for kind, why in reasons.items() if not why]
     facts = {"transformers": transformers.__version__, "source": SOURCE, "kinds": kinds}
     print(json.dumps(facts, indent=2))
     if "-v" in sys.argv:
-        print(*(f"{kind}: {why}" for kind, why in found.items() if why), sep="\n", file=sys.stderr)
+        print(*(f"{kind}: {why}" for kind, why in reasons.items() if why), sep="\n", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -265,10 +265,10 @@ def test_a_vote_is_chosen_that_is_shown_to_beat_majority(
     tried: list[tuple[str, float, int, float, float]], chosen: str
 ) -> None:
     outcomes = [outcome(*one) for one in tried]
-    found = find_best([outcomes], questions=9, rules=competition("aimo-3"))
-    assert found
+    best = find_best([outcomes], questions=9, rules=competition("aimo-3"))
+    assert best
     choice = Choice.of(
-        found.outcome, capped=False, questions=9, recordings=[], drawn=DrawnAs(), rules=competition("aimo-3")
+        best.outcome, capped=False, questions=9, recordings=[], drawn=DrawnAs(), rules=competition("aimo-3")
     )
     assert choice.words.removesuffix(" --budget none").replace(" --n 2", "") == f"--policy all/{chosen}"
 

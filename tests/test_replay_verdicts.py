@@ -113,13 +113,13 @@ def test_every_word_that_claims_a_difference_claims_what_the_one_rule_does(
     ],
 )
 def test_a_stop_is_handed_in_that_is_safe(outcomes: list[Outcome], chosen: str) -> None:
-    found = find_best([outcomes], questions=50, rules=AIMO_3)
-    assert found
-    assert found.outcome.stop + ", though" * (not found.is_fit) == chosen
+    best = find_best([outcomes], questions=50, rules=AIMO_3)
+    assert best
+    assert best.outcome.stop + ", though" * (not best.is_fit) == chosen
     unsafe = [one for one in outcomes if not one.stops_safely(questions=50)]
     said = describe_safety(outcomes, questions=50)
     assert all(any(f"not shown safe: {one.stop} (" in line for line in said) for one in unsafe)
-    assert ("stop" in found.passed_over) == bool(unsafe)
+    assert ("stop" in best.passed_over) == bool(unsafe)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_an_unsafe_stop_is_handed_in_where_it_pays_under_its_clock(
     by = Change(value=value, lo=lo, hi=hi, informative=number)
     unsafe = stopped("votes4", 30.0, (-2, -3, -1), 40, n=4)
     loose = stopped("votes4", score, (score - 40.1, -7.5, -2.0), 40, wall=wall, by_stop=by)
-    found = find_best([[exact, loose, unsafe]], questions=50, rules=AIMO_3)
-    assert found
-    assert (found.outcome.stop, found.is_fit, found.passed_over[-1:]) == (stop, True, ("stop",))
+    best = find_best([[exact, loose, unsafe]], questions=50, rules=AIMO_3)
+    assert best
+    assert (best.outcome.stop, best.is_fit, best.passed_over[-1:]) == (stop, True, ("stop",))
 
 
 def test_what_is_selected_is_what_is_handed_in() -> None:
@@ -252,9 +252,9 @@ def test_a_vote_is_tried_only_where_each_of_the_runs_has_its_field(tmp_path: Pat
     ],
 )
 def test_what_a_clock_costs_is_no_loss_of_the_votes(outcomes: list[Outcome], chosen: str) -> None:
-    found = find_best([outcomes], questions=50, rules=AIMO_3)
-    assert found
-    assert f"{found.outcome.vote} {found.outcome.harvest or ''}".strip() == chosen
+    best = find_best([outcomes], questions=50, rules=AIMO_3)
+    assert best
+    assert f"{best.outcome.vote} {best.outcome.harvest or ''}".strip() == chosen
     assert [Outcome.from_json(one.to_json(questions=50)) for one in outcomes] == outcomes
 
 
@@ -263,15 +263,15 @@ def test_of_policies_that_print_alike_the_quickest_is_handed_in() -> None:
     exact = stopped("exact", 12.4374, (0, 0, 0), 0, submission_s=7)
     outcomes = [exact, stopped("votes4", 12.4403, (0.0015, 0, 0.004), 3, submission_s=8)]
     for tried_so in (outcomes, outcomes[::-1]):
-        found = find_best([tried_so], questions=50, rules=AIMO_3)
-        assert found
-        assert found.outcome.stop == "exact"
+        best = find_best([tried_so], questions=50, rules=AIMO_3)
+        assert best
+        assert best.outcome.stop == "exact"
     slow = replace(exact, submission_s=9)
-    found = find_best(
+    best = find_best(
         [[slow, stopped("votes4", 12.44, (-0.004, -0.01, 0), 20, submission_s=8)]], questions=50, rules=AIMO_3
     )
-    assert found
-    assert found.outcome.stop == "votes4"
+    assert best
+    assert best.outcome.stop == "votes4"
 
 
 @pytest.mark.parametrize(
@@ -299,9 +299,9 @@ def test_of_policies_that_print_alike_the_quickest_is_handed_in() -> None:
     ],
 )
 def test_what_is_not_handed_in_says_the_reason_that_is_true(outcomes: list[Outcome], chosen: str, cure: str) -> None:
-    found = find_best([outcomes], questions=50, rules=AIMO_3)
-    assert found
-    assert (found.outcome.stop, found.unfit, found.describe_rule()) == (chosen, cure, f", though {cure}")
+    best = find_best([outcomes], questions=50, rules=AIMO_3)
+    assert best
+    assert (best.outcome.stop, best.unfit, best.describe_rule()) == (chosen, cure, f", though {cure}")
 
 
 @pytest.mark.parametrize("folder", ["runs/base", "runs/pocket", "/somewhere/else", "..", ""])

@@ -142,6 +142,6 @@ def test_a_vote_is_measured_without_the_clock(tmp_path: Path) -> None:
     assert both.by_vote is not None
     assert (both.by_vote.value, both.by_vote.lo) == (logprob.change.value, logprob.change.lo)
     assert both.verdict == "worse"
-    found = find_best([[clocked, both]], questions=50, rules=rules)
-    assert found
-    assert found.outcome is both
+    best = find_best([[clocked, both]], questions=50, rules=rules)
+    assert best
+    assert best.outcome is both

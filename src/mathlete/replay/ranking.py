@@ -24,7 +24,7 @@ _FIT = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class BestPolicy:
     """The best of the policies, and what it was best of."""
 
     outcome: Outcome
@@ -47,7 +47,7 @@ class Found:
         return ", of " * bool(self.passed_over) + " and ".join(_FIT[name] for name in self.passed_over)
 
 
-def find_best(tried: Sequence[Sequence[Outcome]], *, questions: int, rules: Competition) -> Found | None:
+def find_best(tried: Sequence[Sequence[Outcome]], *, questions: int, rules: Competition) -> BestPolicy | None:
     """Return the best policy of one or several models; None where no notebook can have any of them.
 
     Args:
@@ -76,7 +76,7 @@ def find_best(tried: Sequence[Sequence[Outcome]], *, questions: int, rules: Comp
         no_vote = f"no vote that was tried is shown to beat majority{with_safe}; try --vote majority too"
         unfit = no_vote if safe or not shown else _NO_STOP
     passed_over = tuple(name for name, does in lacking.items() if does)
-    return Found(outcome=best, model=model, unfit=unfit, passed_over=passed_over)
+    return BestPolicy(outcome=best, model=model, unfit=unfit, passed_over=passed_over)
 
 
 def list_possible(outcomes: Sequence[Outcome], *, questions: int, rules: Competition) -> list[Outcome]:

@@ -11,7 +11,7 @@ from mathlete.finish_order import FinishOrder, describe_finish_order
 from mathlete.metrics import Interval
 from mathlete.replay.outcomes import Grid, Outcome, Submissions
 from mathlete.replay.policies import describe_unweighed, simulate_policies
-from mathlete.replay.ranking import Found, find_best
+from mathlete.replay.ranking import BestPolicy, find_best
 from mathlete.replay.selection import CandidateChoice, Seasons, describe_shared_samples
 from mathlete.replay.simulation import Bank
 from mathlete.replay.verdicts import describe_safety, judge_policy, judge_vote
@@ -90,7 +90,7 @@ class Replay:
             others=[[*map(Outcome.from_json, rows)] for rows in content.get("versus", [])],
         )
 
-    def find_best(self, rules: Competition) -> Found | None:
+    def find_best(self, rules: Competition) -> BestPolicy | None:
         """Return what to hand in of all models' policies (`mathlete.replay.ranking`); None where no notebook can have
         any of them."""
         return find_best([self.outcomes, *self.others], questions=self.questions, rules=rules)
@@ -183,10 +183,10 @@ def replay_pool(
         tried.append(
             simulate_policies(other, of_other, submissions, on_outcome=partial(enter, f"{other.name} · ", other))
         )
-    outcomes, found = tried[0], find_best(tried, questions=submissions.questions, rules=submissions.rules)
+    outcomes, best = tried[0], find_best(tried, questions=submissions.questions, rules=submissions.rules)
     every = [one for of in tried for one in of]
-    at = next((number for number, one in enumerate(every) if found and one is found.outcome), None)
-    selection = CandidateChoice.of(seasons, best=at, unfit=found.unfit if found else "") if seasons else None
+    at = next((number for number, one in enumerate(every) if best and one is best.outcome), None)
+    selection = CandidateChoice.of(seasons, best=at, unfit=best.unfit if best else "") if seasons else None
     return Replay(
         simulations=submissions.simulations,
         seconds=round(time.monotonic() - began, 3),
