@@ -245,7 +245,10 @@ def test_a_merge_judges_only_what_was_made_of_it(run: Path, end: str) -> None:
             write_json(manifest, {**read_json(manifest), **outcome.to_json()})
 
     merge(torch.ones(2))
-    assert require_passed(run / "export") == GateOutcome()
+    for _ in range(2):
+        assert require_passed(run / "export") == GateOutcome()
+        # Deleted to free the disk, which makes it no other's merge.
+        (run / "merged" / "model.safetensors").unlink(missing_ok=True)
     if end == "killed":
         return
     merge(torch.zeros(2))

@@ -24,6 +24,7 @@ a model must have passed the gates of its run
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ _BEST = ("w8a16-gptq", "w8a16", "fp8", "w8a8", "w4a16-gptq", "w4a16-awq", "w4a16
 """Formats of other exports, those first that a build would take on most machines."""
 _ASIDE = "set_aside"
 """Key of an unfinished export's mark: its run is finished without it."""
+_WEIGHTS, _MADE = "*.safetensors", "weights"
+"""Files of a model's weights, and the key of their hashes in the mark of a step that was refused."""
 _WAY = ("adapter", "effect", "merged")
 """Folders of the steps whose gates judge what the run trained, in their order."""
 _COMMANDS = {"eval": "python -m eval", "import": "python -m eval import", "answer": "python -m submit answer"}
@@ -213,7 +216,9 @@ def judge_breaches(breaches: Sequence[Refused], *, reason: str, folder: Path) ->
     outcome, mark = outcome_of(breaches, reason=reason), folder / STARTED
     if outcome.refused:
         if mark.is_file():  # what tries the step again begins with one of its own
-            write_json(mark, {**read_json(mark), **outcome.to_json()})
+            # The weights may be deleted, to free the disk: what they were is noted.
+            made = {file.name: sha256_file(file) for file in folder.glob(_WEIGHTS)}
+            write_json(mark, {**read_json(mark), **outcome.to_json(), **({_MADE: made} if made else {})})
         raise join_refused(breaches)
     return outcome
 
@@ -348,11 +353,12 @@ def _is_judge(step: Path, made: Path) -> bool:
 
 
 def _has_weights(step: Path, hashes: Mapping[str, object]) -> bool:
-    """Return whether a step made the weights of these hashes. A refused one noted none, so its files are read."""
-    weights = {name: value for name, value in hashes.items() if name.endswith(".safetensors")}
-    # Refused weights may be deleted since, to free the disk; a step that was killed may have written none.
+    """Return whether a step made the weights of these hashes. One that was killed noted none, so its files are read."""
+    weights = {name: value for name, value in hashes.items() if fnmatch(name, _WEIGHTS)}
+    record = _read_record(step)
+    made = _as_record(record.get("outputs")) or _as_record(record.get(_MADE))
+    # A mark from before they were noted says only that its weights were refused.
     gone = weights if GateOutcome.of_gates(step).breaches else {}
-    made = _as_record(_read_record(step).get("outputs"))
     made = made or {**gone, **{name: sha256_file(step / name) for name in weights if (step / name).is_file()}}
     return all(made.get(name) == value for name, value in weights.items())
 
