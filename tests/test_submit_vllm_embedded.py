@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoConfig
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from mathlete.errors import UserError
 from mathlete.kaggle_image import embedded_kinds, image_packages
 from mathlete.kernel.config import KernelConfig
 from mathlete.sampling.embedded import check_covered
+from mathlete.sampling.embedded.coverage import check_decodes
 from mathlete.shipped import data_folder
 from mathlete.submission import Build, checks
 from mathlete.submission.embedded_fit import find_unloadable, require_kind, settle_steps
@@ -22,6 +24,7 @@ from mathlete.submission.engine_choice import choose_engine
 from mathlete.submission.mounted import MountedWeights
 from mathlete.submission.serving import check_serving
 from tests.conftest import POCKET, ROOT
+from tests.embedded_kinds import make_config
 
 FACTS = data_folder() / "embedded.json"
 IMAGE = ROOT / ".venv" / "kaggle-environment"
@@ -104,6 +107,14 @@ def test_what_no_config_tells_of_its_attention_is_refused_wherever_the_loop_draw
     for kind in ("gpt_oss", "phimoe"):
         with pytest.raises(UserError, match=f"in {kind}(?s:.*)--until tune"):
             check_covered(AutoConfig.for_model(kind))
+
+
+@pytest.mark.parametrize("kind", ["falcon", "gptj", "bloom", "granite_swa"])
+def test_a_kind_that_asks_more_of_the_cache_is_refused_before_it_draws(kind: str) -> None:
+    made: Any = AutoModelForCausalLM
+    model = made.from_config(make_config(kind), dtype=torch.float32).train(False)
+    with pytest.raises(UserError, match=rf"got {kind}, computed another way(?s:.*)--engine vllm"):
+        check_decodes(model)
 
 
 def test_a_kind_that_the_embedded_engine_draws_from_ends_the_ladder(tmp_path: Path) -> None:

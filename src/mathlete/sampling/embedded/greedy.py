@@ -12,7 +12,7 @@ from mathlete.models import Shape
 from mathlete.problems import Problem
 from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Sample, SamplingConfig
-from mathlete.sampling.embedded.coverage import check_covered
+from mathlete.sampling.embedded.coverage import check_covered, check_decodes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,6 +38,7 @@ def draw_greedy(
     from mathlete.sampling.embedded.batch import Batch
 
     check_covered(model.config)
+    check_decodes(model)
     reader = CompletionReader(prompts, eos_ids=set())
     with torch.inference_mode():
         for requests in _batches(_requests(model, prompts, problems, max_tokens), model):

@@ -26,7 +26,7 @@ from mathlete.prompts import PromptFormat
 from mathlete.sampling import CompletionReader, Continuing, Sample, SamplingConfig
 from mathlete.sampling.box import opens_box
 from mathlete.sampling.continuing import Cancel
-from mathlete.sampling.embedded.coverage import check_covered
+from mathlete.sampling.embedded.coverage import check_covered, check_decodes
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
@@ -62,6 +62,7 @@ class TransformersSampler(Continuing):
         if max_rows < 1:
             raise UserError("the batch needs at least one row", value=max_rows, cure=f"leave it at {MAX_ROWS}")
         check_covered(model.config)
+        check_decodes(model)
         self.prompts = prompts
         self.max_rows = max_rows
         self.threads = threads or _default_threads(model)
