@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, GenerationConfig
 from transformers.utils import chat_template_utils
 
@@ -268,6 +269,17 @@ def test_a_template_that_refuses_the_question_is_an_error(tmp_path: Path) -> Non
     (tmp_path / "chat_template.jinja").write_text("{{ raise_exception('A system message must come first') }}")
     with pytest.raises(UserError, match=r"must render a question on its own, got .*A system message must come first"):
         load_prompt_format(ModelSource(name="strict", location=str(tmp_path))).prompt_ids("2+2?")
+
+
+def test_an_error_of_pythons_own_in_a_template_is_the_templates(tmp_path: Path) -> None:
+    write_tokenizer(tmp_path, CHATS["mistral"])
+    rendered = "{{ messages[0].content }}{% if messages|length > 1 %}{{ messages[1].content + 1 }}{% endif %}"
+    (tmp_path / "chat_template.jinja").write_text(rendered)
+    prompts = load_prompt_format(ModelSource(name="odd", location=str(tmp_path)))
+    assert prompts.prompt_ids("2+2?")
+    assert prompts.turn_end is None
+    with pytest.raises(TemplateError, match="TypeError: can only concatenate str"):
+        prompts.render_turns([{"role": "user", "content": "1"}, {"role": "assistant", "content": "2"}])
 
 
 FORMAT = ("--source", "pocket", "--limit", 20, "--until", "format", "--keep-dropped")

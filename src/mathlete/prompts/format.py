@@ -83,8 +83,13 @@ class PromptFormat:
 
     def _render(self, messages: Sequence[dict[str, str]], *, prompt: bool = True) -> str:
         """Render a conversation with the template; with `prompt`, up to where the model goes on."""
+        from jinja2 import TemplateRuntimeError
+
         render: Callable[..., object] = self.tokenizer.apply_chat_template
-        return str(render([*messages], tokenize=False, add_generation_prompt=prompt, **self.template_args))
+        try:
+            return str(render([*messages], tokenize=False, add_generation_prompt=prompt, **self.template_args))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:  # an expression's own, of Python
+            raise TemplateRuntimeError(f"{type(error).__name__}: {error}") from error
 
     def _render_content(self, content: str) -> str:
         return self._render(self._turns(content))
