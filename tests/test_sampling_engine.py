@@ -354,8 +354,8 @@ def test_half_read_stream_leaves_the_engine_usable(sampler: TransformersSampler)
 
 def test_engine_error_reaches_every_stream(prompts: PromptFormat) -> None:
     model = tiny_model()
-    model.lm_head = torch.nn.Linear(7, 3)
     engine = TransformersSampler(model, prompts=prompts)
+    model.lm_head = torch.nn.Linear(7, 3)
     with ThreadPoolExecutor(3) as pool:
         waiting = [pool.submit(draw_all, engine, number, 4, WARM) for number in range(3)]
         errors = [future.exception(timeout=20) for future in waiting]
