@@ -5,12 +5,13 @@ nothing of what the cause is about, or leave the weights no room, costs a boot i
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 
 from mathlete.kernel.causes import match_causes
 from mathlete.kernel.config import KernelConfig
+from mathlete.models import Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
 
 _SAFE_ROWS = 64
@@ -41,15 +42,27 @@ _FEWER, _JOINS = match_causes(_TOO_FEW), match_causes(*_JOINED)
 _JOINING = match_causes(*_JOINED, "GPUs that do not join", "a worker that died")
 _COMPILING = match_causes("compiling")
 _NO_KERNEL = match_causes("a kernel that this GPU lacks", "a format of weights without a kernel")
+_SPREAD = ("pipeline_parallel_size", "data_parallel_size")
+"""Arguments that ask for GPUs, beside those that share each layer."""
+_KEPT = {
+    "quantization": _NO_KERNEL,
+    "cpu_offload_gb": match_causes("main memory"),
+    **dict.fromkeys(
+        (*_SPREAD, "enable_expert_parallel", "load_format", "mamba_ssm_cache_dtype", *_NO_CUSTOM_REDUCE), r"(?!)"
+    ),
+}
+"""{argument of vLLM's: pattern of causes for which a safer step goes without it}, of those by which the weights fit and
+find their kernels, or what comes out is the model's; all others are for speed."""
+_BESIDE = 7 * 2**28
+"""Bytes of a GPU beside weights and cache: CUDA's context and activations, as `submission.vllm_memory` counts them."""
+_CACHE_PART = 0.05
+"""Of a GPU's memory for a context of a model that keeps other than all keys and values."""
 _MEMORY = ("gpu_memory_utilization", "kv_gib", "max_model_len")
 _ABOUT = (
     (_MEMORIES, _MEMORY),
     (_JOINS, ("tensor_parallel", "extra")),
     (_COMPILING, ("eager", "attention_backend", "extra")),
-    (
-        match_causes("a kernel that this GPU lacks", "a format of weights without a kernel"),
-        ("attention_backend", "eager", "kv_dtype", "extra"),
-    ),
+    (_NO_KERNEL, ("attention_backend", "eager", "kv_dtype", "extra")),
 )
 """(Pattern of causes by `mathlete.kernel.causes`, settings that they are about)."""
 _ALL = tuple(each.name for each in fields(VllmSettings))
@@ -70,8 +83,9 @@ class EngineStep:
     """Makes its settings of those that were left, and of the cause; None: it has its own."""
     about: Sequence[tuple[str, Sequence[str]]] = ()
     """(Pattern of causes, settings that they are about); any other is about all of them."""
-    fits: Callable[[VllmSettings], bool] = lambda vllm: True
-    """Whether the weights may fit into the machine's GPUs by settings that a change makes."""
+    fit: Callable[[VllmSettings, VllmSettings], VllmSettings | None] = lambda vllm, left: vllm
+    """Makes of settings that a change made, and of those that were left, ones that the model has room by; None: there
+    are none."""
     repeats: bool = False
     """Whether it tries its own settings and those that were left by turns: nothing but them can answer."""
     left: VllmSettings | None = None
@@ -91,12 +105,11 @@ class EngineStep:
             return None
         if self.change is None:
             return self
-        vllm = self.change(left.vllm, cause)
+        vllm = self.fit(self.change(left.vllm, cause), left.vllm)
         about = next((names for said, names in self.about if re.search(said, cause)), _ALL)
-        if not self.fits(vllm):
-            vllm = replace(vllm, extra={**_keep_format(left.vllm, cause), **vllm.extra})
-        differs = any(getattr(vllm, name) != getattr(left.vllm, name) for name in about)
-        return replace(self, vllm=vllm) if differs and self.fits(vllm) else None
+        if vllm is None or all(getattr(vllm, name) == getattr(left.vllm, name) for name in about):
+            return None
+        return replace(self, vllm=vllm)
 
     def _take_turn(self, left: "EngineStep", cause: str, *, served: bool) -> "EngineStep":
         if served:
@@ -132,38 +145,82 @@ def plan_steps(
     if config.engine != "vllm":
         return [embedded]
     shape = VllmShape.of(model)
-    shared = config.vllm.choose_parallel(gpus=gpus, heads=shape.shares)
+    vllm = config.vllm
+    shared = vllm.choose_parallel(gpus=gpus, heads=shape.shares) * vllm.count_stages() * vllm.count_replicas()
     safer = partial(_make_safer, gpus=gpus, shape=shape)
     shorter = partial(_make_shorter, config=config, longest=shape.longest)
     # A CPU build has one choice of most settings, and rehearses what a GPU's does.
     step = partial(EngineStep, engine="vllm", about=_ABOUT if gpus else ())
     if memory:
-        fits = partial(_may_hold, gpus=gpus, shape=shape, model=model, weights=weights, memory=memory)
-        step = partial(step, fits=fits)
+        room = _Room(gpus=gpus, model=model, weights=weights, memory=memory, tokens=config.policy.longest_tokens)
+        step = partial(step, fit=room.fit)
     return [
-        step(name="vllm", vllm=config.vllm),
+        step(name="vllm", vllm=vllm),
         step(name="vllm with safer settings", change=safer),
         *([step(name="vllm on one GPU", mends=_JOINING, change=_stay_alone)] if gpus > 1 and shared > 1 else ()),
         step(name="vllm with half the context", mends=_MEMORIES, change=shorter),
-        embedded if config.embedded else step(name="vllm again", vllm=config.vllm, repeats=True),
+        embedded if config.embedded else step(name="vllm again", vllm=vllm, repeats=True),
     ]
 
 
-def _may_hold(
-    vllm: VllmSettings, *, gpus: int, shape: VllmShape, model: Mapping[str, object], weights: int, memory: int
-) -> bool:
-    """Return whether each GPU's share of its memory is as much as its part of the weights."""
-    shared = vllm.choose_parallel(gpus=gpus, heads=shape.shares) * vllm.count_stages()
-    # A cache whose size is said is beside the share, as in `_change_memory`.
-    share = vllm.gpu_memory_utilization if vllm.kv_gib is None else 1.0
-    held = VllmShape.count_held(weights, model=model, vllm=vllm)
-    return held / shared - vllm.read_offloaded() <= share * memory
+@dataclass(frozen=True, kw_only=True)
+class _Room:
+    """A machine's room for a model."""
+
+    gpus: int
+    model: Mapping[str, object]
+    weights: int
+    memory: int
+    tokens: int
+    """Those of the longest completion."""
+
+    def fit(self, vllm: VllmSettings, left: VllmSettings) -> VllmSettings | None:
+        """Return settings that leave a whole context room, where those that were left did; None: the weights have none.
+
+        A context that has no room beside weights which are placed as they were is the engine's to say.
+        """
+        own, cache = self._count_own(vllm), self._count_cache(vllm)
+        # Where each GPU has more of them than before, nothing but this says that there is room.
+        beside = _BESIDE + cache if own > self._count_own(left) else 0.0
+        if vllm.kv_gib is not None:
+            # A cache whose size is said is beside the share, as in `_change_memory`.
+            least, share = min(left.kv_gib or vllm.kv_gib, cache / 2**30), 1.0
+            vllm = replace(vllm, kv_gib=max(vllm.kv_gib, least))
+        else:
+            least = min(left.gpu_memory_utilization, (own + _BESIDE + cache) / self.memory)
+            share = max(vllm.gpu_memory_utilization, least)
+            vllm = replace(vllm, gpu_memory_utilization=share)
+        return vllm if own + beside <= share * self.memory else None
+
+    def _count_own(self, vllm: VllmSettings) -> float:
+        """Return the bytes of weights on each GPU."""
+        held = VllmShape.count_held(self.weights, model=self.model, vllm=vllm)
+        return max(0.0, held / self._count_shared(vllm) - vllm.read_offloaded())
+
+    def _count_cache(self, vllm: VllmSettings) -> float:
+        """Return the bytes of a context's keys and values on each GPU."""
+        shape = VllmShape.of(self.model)
+        short, whole = (
+            each.choose_context(context=shape.longest or 2**31, max_tokens=self.tokens) or 1
+            for each in (vllm, replace(vllm, max_model_len=None))
+        )
+        scheme = (Shape.read_quantization(self.model) or {}).get("kv_cache_scheme")
+        number = 1 if scheme or vllm.kv_dtype.startswith("fp8") else 2
+        known = shape.count_context_bytes(short, vllm=vllm, shared=self._count_shared(vllm), number=number)
+        return _CACHE_PART * self.memory * min(1.0, short / whole) if known is None else known
+
+    def _count_shared(self, vllm: VllmSettings) -> int:
+        shares = VllmShape.of(self.model).shares
+        return vllm.choose_parallel(gpus=self.gpus, heads=shares) * vllm.count_stages()
 
 
 def _make_safer(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmShape) -> VllmSettings:
     asked, crowded = vllm.tensor_parallel, re.search(_CACHE, cause)
-    gone = re.search(_FEWER, cause) or (asked is not None and 0 < gpus < asked)
+    wanted = (asked or 1) * vllm.count_stages() * vllm.count_replicas()
+    gone = re.search(_FEWER, cause) or 0 < gpus < wanted
     joined = vllm.choose_parallel(gpus=gpus, heads=shape.shares) > 1 and not gone and re.search(_JOINING, cause)
+    # Replicas of a mixture share its experts.
+    less = _SPREAD if gone else () if shape.experts else ("data_parallel_size",)
     return replace(
         _change_memory(vllm, cause, most=_SAFE_MEMORY),
         eager=True,
@@ -173,14 +230,14 @@ def _make_safer(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmShape) 
         # Keys and values of twice the bytes would need twice the cache; the kernels are not what failed.
         kv_dtype=vllm.kv_dtype if crowded else "auto",
         attention_backend=vllm.attention_backend if crowded else _choose_kernels(vllm, cause, gpus=gpus, shape=shape),
-        extra={**_NO_CUSTOM_REDUCE} if joined else {},
+        extra={**_keep_extra(vllm, cause, less=less), **(_NO_CUSTOM_REDUCE if joined else {})},
     )
 
 
-def _keep_format(vllm: VllmSettings, cause: str) -> dict[str, str]:
-    """Return how vLLM makes dense weights smaller, without which they may not fit, where its kernels did not fail."""
-    word = vllm.extra.get("quantization")
-    return {} if word is None or re.search(_NO_KERNEL, cause) else {"quantization": word}
+def _keep_extra(vllm: VllmSettings, cause: str, *, less: Collection[str]) -> dict[str, str]:
+    """Return the arguments that a safer step keeps, but for some."""
+    kept = {name: word for name, word in vllm.extra.items() if name in _KEPT and name not in less}
+    return {name: word for name, word in kept.items() if not re.search(_KEPT[name], cause)}
 
 
 def _choose_kernels(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmShape) -> str:
@@ -194,7 +251,8 @@ def _choose_kernels(vllm: VllmSettings, cause: str, *, gpus: int, shape: VllmSha
 
 
 def _stay_alone(vllm: VllmSettings, cause: str) -> VllmSettings:
-    return replace(vllm, tensor_parallel=1, extra={})
+    extra = _keep_extra(vllm, cause, less=(*_SPREAD, *_NO_CUSTOM_REDUCE))
+    return replace(vllm, tensor_parallel=1, extra=extra)
 
 
 def _make_shorter(vllm: VllmSettings, cause: str, *, config: KernelConfig, longest: int | None) -> VllmSettings:

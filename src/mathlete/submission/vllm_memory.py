@@ -77,11 +77,10 @@ def find_crowding(
         )
     left = free if vllm.kv_gib is None else vllm.kv_gib * 2**30
     fp8 = choose_cache_type(vllm, model=model).startswith("fp8")
-    token = shape.count_token_bytes(shared=shared // stages, number=1 if fp8 else 2)
+    number, block = 1 if fp8 else 2, vllm.read_block()
+    token = shape.count_token_bytes(shared=shared // stages, number=number)
     tokens = vllm.choose_context(context=shape.longest or 2**31, max_tokens=config.policy.longest_tokens)
-    # The cache is of whole blocks (`max_memory_usage_bytes` of v1/kv_cache_interface.py).
-    block = vllm.read_block()
-    needed = -(-tokens // block) * block * token / stages if token and tokens else 0.0
+    needed = shape.count_context_bytes(tokens or 0, vllm=vllm, shared=shared, number=number) or 0.0
     if needed <= left:
         return None
     most_tokens = max(0, int(left * stages // token) // block * block) if token else 0

@@ -103,6 +103,20 @@ class VllmShape:
         """
         return self.layers and 2 * self.layers * max(1, self.keys // shared) * self.width * number
 
+    def count_context_bytes(self, tokens: int, *, vllm: VllmSettings, shared: int, number: int) -> float | None:
+        """Return the bytes of a sample's keys and values on each GPU; None where they are not those of a plain decoder.
+
+        Args:
+            tokens: of prompt and completion together.
+            vllm: vLLM's settings.
+            shared: how many GPUs share the model, in all parts of its layers.
+            number: bytes of a number.
+        """
+        stages, block = vllm.count_stages(), vllm.read_block()
+        token = self.count_token_bytes(shared=shared // stages, number=number)
+        # The cache is of whole blocks (`max_memory_usage_bytes` of v1/kv_cache_interface.py).
+        return token and -(-tokens // block) * block * token / stages
+
     @staticmethod
     def count_held(weights: int, *, model: Mapping[str, object], vllm: VllmSettings) -> int:
         """Return the bytes of weights that vLLM holds, by how it is told to make dense ones smaller.
