@@ -17,23 +17,33 @@ _LONGEST = 100
 _CAUSES: tuple[tuple[str, str], ...] = (
     ("a context that does not fit into the cache", r"max seq(uence)? len.*larger than|KV cache.*(larger|needed)"),
     ("no memory for the cache", r"No available memory for the cache blocks"),
-    ("GPU memory", r"OutOfMemoryError|CUDA out of memory|Free memory on device.*less than"),
+    ("GPU memory", r"OutOfMemoryError|(CUDA|Cuda).*\bout of memory|Free memory on device.*less than|"
+     r"_ALLOC(ATION)?_FAILED|cudaErrorMemoryAllocation|CUBLAS_STATUS_NOT_INITIALIZED when calling .cublas(Lt)?Create"),
     ("main memory", r"MemoryError\b|Cannot allocate memory|\bENOMEM\b|DefaultCPUAllocator"),
     ("a type that this GPU has no units for", r"[Bb]float16 is only supported"),
-    ("a format of weights without a kernel", r"[Qq]uantization.*not supported|Failed to find a kernel|nknown quant"),
-    ("a kernel that this GPU lacks", r"no kernel image is available|cubin|FlashInfer.*(requires|not)|nsupported.*arch"),
-    ("fewer GPUs than it wants", r"World size \(\d+\) is larger than the number|invalid device ordinal"),
-    ("NCCL, which joins the GPUs", r"\bNCCL\b.*(error|fail|unhandled)|ncclSystemError|ncclInternalError"),
+    ("a format of weights without a kernel", r"[Qq]uantization.*not supported|Failed to find a kernel|nknown quant|"
+     r"No compiled \w+|[Mm]arlin.*(not|only) support|not supported by \w*[Mm]arlin|No (supported )?\w+ (MoE|expert) |"
+     r"M[oO]E backend.* does not support|Unsupported (FusedMoe|quantization|num_bits)|quantized weight shape|"
+     r"not divisible by *(weight quantization block|min_thread|group_size)"),
+    ("a kernel that this GPU lacks", r"no kernel image is available|cubin|FlashInfer.*(requires|not)|nsupported.*arch|"
+     r"nsupported toolchain|invalid device function|No valid attention backend|elected backend .* is not valid|"
+     r"Sinks are only supported|Ninja build failed|Could not find nvcc|No such file or directory: '(ninja|nvcc)'"),
+    ("fewer GPUs than it wants", r"World size \(\d+\) is larger than the number|invalid device ordinal|"
+     r"local rank \d+ is out of bounds|No CUDA GPUs are available"),
+    ("NCCL, which joins the GPUs", r"\bNCCL\b.*(error|fail|unhandled)|nccl\w+Error"),
     ("shared memory of the machine", r"/dev/shm|No space left on device.*shm|shm.*No space"),
     ("a port that is taken", r"Address already in use|EADDRINUSE"),
     ("a full disk", r"No space left on device"),
     ("a folder that cannot be written", r"Read-only file system|Permission denied"),
     ("a download that was wanted", r"Max retries exceeded|Name or service not known|LocalEntryNotFound|OfflineMode|"
-     r"Network is unreachable|Temporary failure in name resolution"),
+     r"Network is unreachable|Temporary failure in name resolution|couldn't connect to|ffline mode is enabled|"
+     r"download(ing)? or load(ing)? vocab file|No address associated with hostname"),
     ("weights that are broken", r"SafetensorError|incomplete metadata|HeaderTooLarge|MetadataIncompleteBuffer|"
-     r"weights were not initialized"),
-    ("a model that this vLLM does not know", r"Model architectures.*not supported|has no vLLM implementation"),
-    ("compiling", r"torch\._(inductor|dynamo)\S*Error|InductorError|BackendCompilerFailed|triton\S*(Error|compil)"),
+     r"weights were not initialized|Cannot find any (safetensors )?model weights"),
+    ("a model that this vLLM does not know", r"Model architectures.*not supported|has no vLLM implementation|"
+     r"not recognize this architecture"),
+    ("compiling", r"torch\._(inductor|dynamo)\S*Error|InductorError|BackendCompilerFailed|triton\S*(Error|compil)|"
+     r"ptxas fatal|PassManager::run failed|Failed to find C compiler"),
     ("a package that is missing or of another version", r"ModuleNotFoundError|ImportError|undefined symbol|"
      r"cannot open shared object|Could not load this library"),
     ("GPUs that do not join", r"^(?!.*(by peer|Broken pipe)).*(CUDART error|peer access|peer mapping|"

@@ -31,6 +31,11 @@ from mathlete.rehearsal.vllm_injections import (
 _OOM = (
     "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 46.00 MiB. GPU 0 has a total capacity of 79.19 GiB"
 )
+_OOM_AT_ALL = (
+    "torch.AcceleratorError: CUDA error: out of memory\nSearch for `cudaErrorMemoryAllocation' in "
+    "https://docs.nvidia.com/cuda/cuda-runtime-api/group__CUDART__TYPES.html for more information."
+)
+"""As CUDA itself says it where torch's allocator was not asked, such as while graphs are captured."""
 _CORE = (
     "RuntimeError: Engine core initialization failed. See root cause above. Failed core proc(s): {'EngineCore_DP0': 1}"
 )
@@ -115,7 +120,7 @@ _BOOT = (
     _fault(
         "vllm-oom-always",
         "it lacks them whatever its settings",
-        fails_with(f"{_OOM}\n{_CORE}"),
+        fails_with(f"{_OOM_AT_ALL}\n{_CORE}"),
         expect_left("vllm with safer settings", "GPU memory", to="vllm with half the context"),
         expect_left("vllm with half the context", "GPU memory", to="embedded"),
         expect_up("embedded"),
