@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +66,14 @@ def full_numpy() -> object:
     return np.empty(2**50)
 
 
-@pytest.mark.parametrize("allocate", [full_torch, full_numpy])
+def full_gpu(said: str) -> object:
+    raise RuntimeError(said)  # torch.AcceleratorError is one
+
+
+GPU_WORDS = ["CUDA error: out of memory", "CUDA out of memory. Tried to", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when"]
+
+
+@pytest.mark.parametrize("allocate", [full_torch, full_numpy, *(partial(full_gpu, said) for said in GPU_WORDS)])
 def test_a_full_memory_names_what_is_kept(allocate: Callable[[], object]) -> None:
     with (
         pytest.raises(UserError, match="memory must hold a training step") as error,

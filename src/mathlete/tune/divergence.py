@@ -2,6 +2,7 @@
 
 import errno
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from statistics import median
@@ -17,6 +18,8 @@ EXPLODED = 1000.0
 """Times the median norm of the points before: a norm ten or a hundred times the usual is a hard batch, and clipped."""
 _POINTS = 5
 """Points of the curve that make a median."""
+_FULL_MEMORY = re.compile(r"can't allocate memory|CUDA.*\bout of memory|CUBLAS_STATUS_ALLOC_FAILED")
+"""How torch says it: its allocator, CUDA itself and cuBLAS each in words of their own."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -81,8 +84,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or "can't allocate memory" in message
-        or "CUDA out of memory" in message
+        or _FULL_MEMORY.search(message) is not None
         or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
     )
 
