@@ -18,7 +18,7 @@ from mathlete.sampling.served import VllmSettings, VllmShape, vllm_settings, vll
 from mathlete.solve import Policy
 from mathlete.submission import checks, vllm_extra, vllm_fit
 from mathlete.submission.build import Build
-from mathlete.submission.engine_choice import choose_engine
+from mathlete.submission.engine_choice import EngineWord, choose_engine
 from mathlete.submission.serving import check_serving
 from mathlete.submission.vllm_memory import find_crowding
 from tests.conftest import ROOT
@@ -281,15 +281,67 @@ def test_what_is_said_to_have_room_has_room(gib: int, block: str, harvest: float
     if refused is None or "--vllm.max-model-len" not in refused.cure:
         assert refused or gib == 50
         return
-    words = refused.cure.split()
-    cap, length = (
-        int(words[words.index(flag) + 1].rstrip(",")) for flag in ("--sampling.max-tokens", "--vllm.max-model-len")
-    )
+    words, cap = refused.cure.split(), 32768
+    length = int(words[words.index("--vllm.max-model-len") + 1].rstrip(","))
+    if "--sampling.max-tokens" in words:
+        cap = int(words[words.index("--sampling.max-tokens") + 1])
+        assert cap < 32768
+    # No more of the cap is taken than a question needs.
+    closing = policy.longest_tokens - 32768
+    assert cap == min(32768, length - closing - vllm_fit.QUESTION_TOKENS)
     tried = replace(config, vllm=replace(config.vllm, max_model_len=length))
     tried = replace(tried, policy=replace(policy, sampling=SamplingConfig(max_tokens=cap)))
     assert tried.policy.longest_tokens + vllm_fit.QUESTION_TOKENS <= length
     assert find_crowding(tried, **given) is None
     assert [*vllm_fit._check_context(tried, model=LLAMA_70B)] == []
+
+
+R1_32B: dict[str, object] = {
+    **{**QWEN, "num_attention_heads": 40, "num_key_value_heads": 8, "hidden_size": 5120, "intermediate_size": 27648},
+    **{"num_hidden_layers": 64, "max_position_embeddings": 131072},
+}
+
+
+@pytest.mark.parametrize("word", ["auto", "vllm"])
+@pytest.mark.parametrize(
+    ("gib", "vllm", "length"),
+    [
+        (55, VllmSettings(), None),
+        (61, VllmSettings(), 32768 + 3072),
+        (61.4, VllmSettings(), 32768 + 2048),
+        (61, VllmSettings(max_model_len=33000), 33000),
+        (61, VllmSettings(kv_dtype="fp8"), None),
+    ],
+)
+def test_a_context_that_nobody_named_is_as_long_as_has_room(
+    tmp_path: Path, gib: float, vllm: VllmSettings, length: int | None, word: EngineWord
+) -> None:
+    """A much slower engine is taken for no less."""
+    (tmp_path / "config.json").write_text(json.dumps(R1_32B))
+    config = KernelConfig(policy=Policy(sampling=SamplingConfig(max_tokens=32768)), vllm=vllm)
+    given: dict[str, Any] = {"model": tmp_path, "machine": "NvidiaH100", "weights": int(gib * 2**30)}
+    chosen = choose_engine(word, config=config, **given)
+    assert (chosen.engine, chosen.vllm) == ("vllm", replace(vllm, max_model_len=length))
+    named = length is not None and vllm.max_model_len is None
+    assert (f"--vllm.max-model-len {length}" in chosen.reason) == named
+    # The very settings pass where they are asked again.
+    assert choose_engine(word, config=replace(config, vllm=chosen.vllm), **given).engine == "vllm"
+
+
+@pytest.mark.parametrize(
+    ("machine", "vllm", "cap", "begins"),
+    [
+        ("NvidiaH100", VllmSettings(max_model_len=50000), 32768, "build with --vllm.max-model-len 36"),
+        ("NvidiaH100", VllmSettings(), 60000, "build with --sampling.max-tokens 34"),
+        ("NvidiaH100", VllmSettings(kv_dtype="fp8", max_model_len=100000), 32768, "build with --vllm.max-model-len 73"),
+    ],
+)
+def test_what_a_context_without_room_is_cured_by(
+    tmp_path: Path, machine: str, vllm: VllmSettings, cap: int, begins: str
+) -> None:
+    refused = refuse(tmp_path, machine=machine, model=R1_32B, vllm=vllm, gib=61, max_tokens=cap)
+    assert f"Fix: {begins}" in refused or f", or {begins}" in refused
+    assert ("with --vllm.kv-dtype fp8" in refused) == (vllm.kv_dtype == "auto")
 
 
 ROOM: list[tuple[str, dict[str, object], VllmSettings, float, str]] = [

@@ -81,7 +81,7 @@ QWEN_32B: dict[str, object] = {
 TP, USED = "--vllm.tensor-parallel", "--vllm.gpu-memory-utilization"
 WORDED = [
     # machine, settings, how the cure begins
-    ("NvidiaL4", VllmSettings(tensor_parallel=1), f"leave {TP} out, or export with fewer bits"),
+    ("NvidiaL4", VllmSettings(tensor_parallel=1), f"leave {TP} out, or export or mount weights of fewer bits"),
     ("NvidiaH100", VllmSettings(gpu_memory_utilization=0.3), f"leave {USED} out, or export"),
     ("NvidiaH100", VllmSettings(gpu_memory_utilization=0.45, eager=True), f"leave {USED} out, or export"),
     ("NvidiaL4", VllmSettings(tensor_parallel=1, gpu_memory_utilization=0.3), f"leave {TP} and {USED} out, or"),
@@ -115,7 +115,7 @@ def test_a_word_that_alone_is_wrong_is_named_by_the_cure(
 
 def test_a_word_is_not_named_where_there_is_no_room_without_it_either(tmp_path: Path) -> None:
     config = replace(KernelConfig(), vllm=VllmSettings(tensor_parallel=1))
-    with pytest.raises(UserError, match="Fix: export with fewer bits"):
+    with pytest.raises(UserError, match="Fix: export or mount weights of fewer bits"):
         choose_engine("vllm", model=model_of(tmp_path, **QWEN_32B), machine="NvidiaL4", config=config, weights=2**37)
 
 

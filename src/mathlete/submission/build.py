@@ -338,7 +338,7 @@ def build_submission(
     say(f"engine {choice.engine}: {choice.reason}")
     if vllm_wheels is not None and choice.engine != "vllm":
         say("--vllm-wheels not used: the engine is another one")
-    config = replace(config, engine=choice.engine)
+    config = replace(config, engine=choice.engine, vllm=choice.vllm)
     needed = (*list_needed(model, engine=config.engine, vllm=config.vllm), *requirements)
     tight = check_serving(model, config, weights=names.uploads_model, machine=shape, size=size)
     config, told = settle_steps(config, model=model, machine=shape, weights=size)

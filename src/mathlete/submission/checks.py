@@ -11,7 +11,7 @@ from mathlete.models import Device, Shape, find_model
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
 from mathlete.submission.embedded_fit import find_unloadable, is_crowded, require_kind
-from mathlete.submission.engine_choice import find_lack_of_room, find_refusal, name_other_engine
+from mathlete.submission.engine_choice import find_lack_of_room, find_refusal, name_other_engine, settle_context
 from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_downloads, lint_kernel, lint_model
 from mathlete.submission.metadata import DOWNLOADS, DOWNLOADS_FOLDER, KERNEL_FILE
 from mathlete.submission.mounts import read_mounted
@@ -190,8 +190,9 @@ def _sizes(build: Build) -> Iterator[Refusal]:
 
 def _tell_shared(build: Build) -> str:
     """Return that vLLM has room for a model on all GPUs, as a cure; "" where it does not serve it."""
-    config = replace(build.config, engine="vllm")
     weights, machine = build.weight_bytes, build.machine
+    config = replace(build.config, engine="vllm")
+    config = settle_context(config, model=build.model, machine=machine, weights=weights)
     for find in (find_refusal, find_lack_of_room):
         if find(model=build.model, machine=machine, config=config, weights=weights) is not None:
             return ""

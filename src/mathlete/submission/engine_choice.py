@@ -14,7 +14,7 @@ from mathlete.sampling.served import VllmSettings, VllmShape
 from mathlete.submission.embedded_fit import is_crowded
 from mathlete.submission.vllm_extra import find_wrong_extra
 from mathlete.submission.vllm_fit import find_wrong_setting
-from mathlete.submission.vllm_memory import find_crowding, find_wrong_offload
+from mathlete.submission.vllm_memory import find_crowding, find_wrong_offload, shorten_context
 from mathlete.submission.vllm_schemes import WeightRoom
 from mathlete.submission.weights import formats_of, list_storage, name_storage, tell_other_weights
 
@@ -31,6 +31,8 @@ class EngineChoice:
     engine: str
     """One of `mathlete.engines.ENGINES`."""
     reason: str
+    vllm: VllmSettings
+    """vLLM's settings, with the context that has room where the user named none."""
 
 
 def choose_engine(word: EngineWord, *, model: Path, machine: str, config: KernelConfig, weights: int) -> EngineChoice:
@@ -50,24 +52,28 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
     idle = config.vllm.list_flags()
     unused = f"; {' '.join(idle)} not used" if idle else ""
     if word == "embedded":
-        return EngineChoice(engine="transformers", reason=f"asked for{unused}")
+        return EngineChoice(engine="transformers", reason=f"asked for{unused}", vllm=config.vllm)
 
     def ask(config: KernelConfig) -> UserError | None:
+        config = settle_context(config, model=model, machine=machine, weights=weights)
         refusal = find_refusal(model=model, machine=machine, config=config, weights=weights)
         return refusal or find_lack_of_room(model=model, machine=machine, config=config, weights=weights)
 
     refusal = ask(config)
     if refusal is None:
-        return EngineChoice(
-            engine="vllm", reason="asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves"
-        )
+        vllm = settle_context(config, model=model, machine=machine, weights=weights).vllm
+        reason = "asked for" if word == "vllm" else f"{machine} has a GPU that vLLM serves"
+        shorter = "" if vllm == config.vllm else f"; --vllm.max-model-len {vllm.max_model_len}, for which there is room"
+        return EngineChoice(engine="vllm", reason=f"{reason}{shorter}", vllm=vllm)
     curable = "--vllm." in refusal.cure
     # No word of the user's is a reason to take another engine without asking.
     is_worded = idle and (refusal.rule.startswith("--vllm.") or ask(replace(config, vllm=VllmSettings())) is None)
     if word == "vllm" or is_worded or (curable and _is_for_vllm(model)):
         raise _name_words(refusal, vllm=config.vllm, fits=lambda less: ask(replace(config, vllm=less)) is None)
     cure = f"; cured for vLLM by {refusal.cure}" if curable else ""
-    return EngineChoice(engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{cure}{unused}")
+    return EngineChoice(
+        engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{cure}{unused}", vllm=config.vllm
+    )
 
 
 def _name_words(refusal: UserError, *, vllm: VllmSettings, fits: Callable[[VllmSettings], bool]) -> UserError:
@@ -141,7 +147,7 @@ def _is_shared(parallel: int, stages: int, *, model: Path, machine: str, config:
         return False
     if stages > 1:
         vllm = replace(vllm, extra={**vllm.extra, "pipeline_parallel_size": str(stages)})
-    other = replace(config, vllm=vllm)
+    other = settle_context(replace(config, vllm=vllm), model=model, machine=machine, weights=weights)
     lacking = find_lack_of_room(model=model, machine=machine, config=other, weights=weights)
     return lacking is None and not [*find_wrong_extra(other, model=Shape.read_config(model))]
 
@@ -156,6 +162,14 @@ def find_lack_of_room(*, model: Path, machine: str, config: KernelConfig, weight
     shared, settings = count_shared(config, machine, model), Shape.read_config(model)
     wrong = find_wrong_offload(config, machine=machine, shared=shared, weights=weights, model=settings)
     return wrong or find_crowding(config, gpu=gpu, shared=shared, weights=weights, model=settings)
+
+
+def settle_context(config: KernelConfig, *, model: Path, machine: str, weights: int) -> KernelConfig:
+    """Return settings whose context is as long as has room on a machine; the same where the user named one."""
+    if (gpu := Device.of_machine(machine)) is None:
+        return config
+    shared, settings = count_shared(config, machine, model), Shape.read_config(model)
+    return shorten_context(config, gpu=gpu, shared=shared, weights=weights, model=settings)
 
 
 def count_gpus(machine: str) -> int:

@@ -1,12 +1,13 @@
 """Whether a model has room on the GPUs of a machine in vLLM: weights, what computing takes, and a whole context."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from mathlete.errors import UserError
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device
-from mathlete.sampling.served import VllmShape
-from mathlete.submission.vllm_attention import choose_cache_type
+from mathlete.sampling.served import PROMPT_ROOM, VllmShape
+from mathlete.submission.vllm_attention import choose_cache_type, find_wrong_attention
 from mathlete.submission.vllm_fit import QUESTION_TOKENS
 
 _COMPUTING = 2**30
@@ -17,6 +18,8 @@ _COMPUTING = 2**30
 _MAIN_GIB = {"NvidiaTeslaT4": 31, "NvidiaL4": 192, "NvidiaH100": 234}
 """{machine: GiB of its main memory, at most}: seen on Kaggle, and of Google's only types with four L4 and with one H100
 (cloud.google.com/compute/docs/gpus: g2-standard-48, a3-highgpu-1g)."""
+_ROOM_STEP = 1024
+"""Tokens by which a context gets shorter until it has room."""
 _MAIN_KEPT_GIB = 6
 """Of it for the notebook, vLLM's own processes and the system."""
 
@@ -72,7 +75,7 @@ def find_crowding(
         return UserError(
             f"the weights must leave memory for keys and values on {of} of {gpu.memory_gib:.1f} GiB",
             value=f"{own * shared / 2**30:.1f} GiB",
-            cure="export with fewer bits or take a smaller model: of each GPU vLLM has "
+            cure="export or mount weights of fewer bits, or take a smaller model: of each GPU vLLM has "
             f"{total / 2**30:.1f} GiB, {computing / 2**30:.1f} of them for computing",
         )
     left = free if vllm.kv_gib is None else vllm.kv_gib * 2**30
@@ -84,14 +87,47 @@ def find_crowding(
     if needed <= left:
         return None
     most_tokens = max(0, int(left * stages // token) // block * block) if token else 0
-    # What closes a forced answer is said beside the cap.
-    closing = config.policy.longest_tokens - config.policy.sampling.max_tokens
-    cap = min(most_tokens // 2, most_tokens - QUESTION_TOKENS) - closing
     value = f"{tokens or 0:,} tokens, {needed / 2**30:.1f} GiB, where {left / 2**30:.1f} are left"
     return UserError(
         "the keys and values of a whole context must fit beside the weights in vLLM",
         value=value,
-        cure=f"build with --sampling.max-tokens {cap} --vllm.max-model-len {most_tokens}, with more GPUs or fewer bits"
-        if cap > 0
-        else "export with fewer bits, take a smaller model, or leave --vllm.kv-gib out",
+        cure=_tell_shorter(config, most_tokens, gpu=gpu, model=model, fits=needed <= 2 * left and not fp8),
     )
+
+
+def _tell_shorter(
+    config: KernelConfig, most_tokens: int, *, gpu: Device, model: Mapping[str, object], fits: bool
+) -> str:
+    """Return the cure where a context has no room; `fits`: it would have room in a cache of 8 bits."""
+    policy = config.policy
+    # What closes a forced answer is said beside the cap.
+    closing = policy.longest_tokens - policy.sampling.max_tokens
+    if (cap := most_tokens - QUESTION_TOKENS - closing) <= 0:
+        given = ", or leave --vllm.kv-gib out" if config.vllm.kv_gib is not None else ""
+        return f"export or mount weights of fewer bits, or take a smaller model{given}"
+    smaller = replace(config.vllm, kv_dtype="fp8")
+    served = fits and not [*find_wrong_attention(smaller, gpu=gpu, model=model)]
+    shorter = "" if cap >= policy.sampling.max_tokens else f"--sampling.max-tokens {cap} "
+    return (
+        f"build with {shorter}--vllm.max-model-len {most_tokens}, {'with --vllm.kv-dtype fp8, ' * served}"
+        "with more GPUs or fewer bits"
+    )
+
+
+def shorten_context(
+    config: KernelConfig, *, gpu: Device, shared: int, weights: int, model: Mapping[str, object]
+) -> KernelConfig:
+    """Return settings whose context is as long as has room; the same where the usual one has, or the user named one.
+
+    A whole completion and a question of `QUESTION_TOKENS` have room in it; the parameters are those of `find_crowding`.
+    """
+
+    def is_crowded(config: KernelConfig) -> bool:
+        return find_crowding(config, gpu=gpu, shared=shared, weights=weights, model=model) is not None
+
+    if config.vllm.max_model_len is not None or not is_crowded(config):
+        return config
+    longest, asked = VllmShape.of(model).longest or 2**31, config.policy.longest_tokens
+    lengths = [min(longest, asked + room) for room in range(PROMPT_ROOM, QUESTION_TOKENS - 1, -_ROOM_STEP)]
+    shorter = (replace(config, vllm=replace(config.vllm, max_model_len=length)) for length in lengths)
+    return next((one for one in shorter if not is_crowded(one)), config)

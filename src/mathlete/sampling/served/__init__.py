@@ -16,10 +16,11 @@ from mathlete.sampling.served.openai_engine import OpenAISampler, ServerSettings
 from mathlete.sampling.served.ray_cluster import join_cluster
 from mathlete.sampling.served.ray_engine import RaySampler, RaySettings
 from mathlete.sampling.served.vllm_engine import VllmSampler
-from mathlete.sampling.served.vllm_settings import VllmSettings
+from mathlete.sampling.served.vllm_settings import PROMPT_ROOM, VllmSettings
 from mathlete.sampling.served.vllm_shape import VllmShape
 
 __all__ = [
+    "PROMPT_ROOM",
     "OpenAISampler",
     "RaySampler",
     "RaySettings",
