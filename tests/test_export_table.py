@@ -202,8 +202,11 @@ def test_weights_that_nothing_here_serves_are_refused(method: str, tmp_path: Pat
 def test_weights_that_vllm_alone_serves_need_its_engine(method: str, least: float, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"quantization_config": {"quant_method": method}}))
     assert list_needed(tmp_path, engine="vllm") == ()
-    with pytest.raises(UserError, match="or build with --engine vllm"):
+    with pytest.raises(UserError) as refused:
         list_needed(tmp_path)
+    assert "vllm" not in refused.value.cure
+    with pytest.raises(UserError, match="vLLM reads this one"):
+        list_needed(tmp_path, other="vLLM reads this one (--engine vllm)")
     assert [one.least for one in find_formats(method)] == [least]
 
 

@@ -21,6 +21,7 @@ from mathlete.submission.build import Build
 from mathlete.submission.engine_choice import EngineWord, choose_engine
 from mathlete.submission.serving import check_serving
 from mathlete.submission.vllm_memory import find_crowding
+from mathlete.submission.weights import tell_other_weights
 from tests.conftest import ROOT
 from tests.test_submit_slugs import write_metadata
 
@@ -342,6 +343,52 @@ def test_what_a_context_without_room_is_cured_by(
     refused = refuse(tmp_path, machine=machine, model=R1_32B, vllm=vllm, gib=61, max_tokens=cap)
     assert f"Fix: {begins}" in refused or f", or {begins}" in refused
     assert ("with --vllm.kv-dtype fp8" in refused) == (vllm.kv_dtype == "auto")
+
+
+@pytest.mark.parametrize(
+    ("machine", "gib", "words"),
+    [
+        ("NvidiaTeslaT4", 27.5, {}),
+        ("NvidiaTeslaT4", 27.5, {"tensor_parallel": 1}),
+        ("NvidiaL4X1", 27.5, {}),
+        ("NvidiaTeslaT4", 57, {}),
+    ],
+)
+def test_no_build_ends_on_an_embedded_engine_without_room(
+    tmp_path: Path, machine: str, gib: float, words: dict[str, Any]
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({**QWEN, "num_hidden_layers": 60}))
+    given: dict[str, Any] = {"model": tmp_path, "machine": machine, "weights": int(gib * 2**30)}
+    config = KernelConfig(vllm=VllmSettings(**words))
+    for word in ("auto", "embedded"):
+        with pytest.raises(UserError) as refused:
+            choose_engine(word, config=config, **given)
+        assert "one GPU of" in f"{refused.value.rule} {refused.value.value}"
+        assert refused.value.cure
+        assert "--engine" not in refused.value.cure
+    with pytest.raises(UserError, match="vLLM") as refused:
+        choose_engine("auto", config=config, **given)
+
+
+def test_an_embedded_engine_without_room_is_cured_by_one_that_has_it(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(QWEN))
+    given: dict[str, Any] = {"model": tmp_path, "machine": "NvidiaL4", "weights": 30 * 2**30}
+    with pytest.raises(UserError, match="build with --engine vllm, which has room"):
+        choose_engine("embedded", config=KernelConfig(), **given)
+    assert choose_engine("auto", config=KernelConfig(), **given).engine == "vllm"
+
+
+def test_the_format_that_is_refused_is_no_cure() -> None:
+    weights = {"num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True}
+    w8a16 = {
+        "quant_method": "compressed-tensors",
+        "format": "pack-quantized",
+        "config_groups": {"g": {"weights": weights}},
+    }
+    for stored, named in ((STORED["awq"], True), (w8a16, False)):
+        cure = tell_other_weights(GPUS["t4"], model={**QWEN, "quantization_config": stored}, embedded=False)
+        assert (" w8a16 " in cure) == named
+        assert " as int8 or " in cure
 
 
 ROOM: list[tuple[str, dict[str, object], VllmSettings, float, str]] = [

@@ -23,7 +23,7 @@ from mathlete.runs import (
 )
 from mathlete.submission.contents import list_contents
 from mathlete.submission.embedded_fit import find_unloadable, settle_steps
-from mathlete.submission.engine_choice import EngineChoice, EngineWord, choose_engine
+from mathlete.submission.engine_choice import EngineChoice, EngineWord, choose_engine, name_other_engine
 from mathlete.submission.lint import require_sound
 from mathlete.submission.metadata import (
     DATASET_FILE,
@@ -198,8 +198,9 @@ class Build:
         Raises:
             UserError: vLLM is asked for and cannot serve that model there, or nothing serves weights stored so.
         """
-        choice = choose_engine(word, model=model, machine=machine, config=config, weights=_size_of(model))
-        list_needed(model, engine=choice.engine, vllm=config.vllm)
+        how: Any = {"model": model, "machine": machine, "config": config, "weights": _size_of(model)}
+        choice = choose_engine(word, **how)
+        list_needed(model, engine=choice.engine, vllm=config.vllm, other=name_other_engine(**how))
         return choice
 
     def hash_parts(self) -> dict[str, str]:
@@ -339,7 +340,8 @@ def build_submission(
     if vllm_wheels is not None and choice.engine != "vllm":
         say("--vllm-wheels not used: the engine is another one")
     config = replace(config, engine=choice.engine, vllm=choice.vllm)
-    needed = (*list_needed(model, engine=config.engine, vllm=config.vllm), *requirements)
+    other = name_other_engine(model=model, machine=shape, config=config, weights=size)
+    needed = (*list_needed(model, engine=config.engine, vllm=config.vllm, other=other), *requirements)
     tight = check_serving(model, config, weights=names.uploads_model, machine=shape, size=size)
     config, told = settle_steps(config, model=model, machine=shape, weights=size)
     for line in filter(None, (tight, told)):

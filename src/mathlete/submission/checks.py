@@ -7,10 +7,10 @@ from mathlete.errors import UserError
 from mathlete.gates import REBUILD, require_passed
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel import KernelConfig
-from mathlete.models import Device, Shape, find_model
+from mathlete.models import Device, find_model
 from mathlete.runs import read_json, verify_if_made
 from mathlete.submission.build import Build
-from mathlete.submission.embedded_fit import find_unloadable, is_crowded, require_kind
+from mathlete.submission.embedded_fit import find_embedded_crowding, find_unloadable, require_kind
 from mathlete.submission.engine_choice import find_lack_of_room, find_refusal, name_other_engine, settle_context
 from mathlete.submission.lint import LICENCE_CURE, LICENCES, lint_dataset, lint_downloads, lint_kernel, lint_model
 from mathlete.submission.metadata import DOWNLOADS, DOWNLOADS_FOLDER, KERNEL_FILE
@@ -169,19 +169,15 @@ def _downloads(build: Build) -> Iterator[Refusal]:
 
 def _sizes(build: Build) -> Iterator[Refusal]:
     weights = build.weight_bytes
-    gpu = Device.of_machine(build.machine)
     if build.config.engine == "vllm":
         crowded = find_lack_of_room(model=build.model, machine=build.machine, config=build.config, weights=weights)
         if crowded is not None:
             yield _of_build(crowded)
     # The embedded engine uses one GPU, whatever the machine has.
-    elif gpu is not None and is_crowded(weights, gpu=gpu, model=(settings := Shape.read_config(build.model))):
-        count = gpu.machines[build.machine]
-        of = "" if count in (None, 1) else f" (of {count}: the engine uses 1)"
-        rule = f"the weights must leave memory for keys and values on one GPU of {gpu.memory_gib:.1f} GiB{of}"
-        cure = f"{_tell_shared(build)}export with fewer bits or take a smaller model"
-        loaded = Shape.count_loaded(weights, model=settings)
-        yield Refusal(rule=rule, value=f"{loaded / 2**30:.1f} GiB", cure=cure)
+    elif embedded := find_embedded_crowding(
+        build.model, machine=build.machine, weights=weights, shared=_tell_shared(build)
+    ):
+        yield refusal_of(embedded)
     total = (0 if build.mounted else weights) + sum(path.stat().st_size for path in build.wheels.glob("*.whl"))
     if total > _DATASET_BYTES:
         rule = "uploads must stay below the private quota of 100 GiB"

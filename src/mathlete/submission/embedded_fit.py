@@ -9,7 +9,7 @@ from mathlete.kaggle_image import embedded_kinds, image_packages
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device, Shape, find_model
 from mathlete.sampling.embedded import check_covered
-from mathlete.submission.weights import formats_of, name_storage
+from mathlete.submission.weights import FEWER_BITS, formats_of, name_storage
 
 _MOST_WEIGHTS = 0.85
 """Part of the memory of all GPUs of an engine that weights may take: the rest is for keys and values."""
@@ -24,6 +24,27 @@ def is_crowded(weights: int, *, gpu: Device | None, model: Mapping[str, object])
         model: the model's config.json.
     """
     return gpu is not None and Shape.count_loaded(weights, model=model) > _MOST_WEIGHTS * gpu.memory
+
+
+def find_embedded_crowding(model: Path, *, machine: str, weights: int, shared: str) -> UserError | None:
+    """Return why the weights of a model have no room in the embedded engine on a machine; None where they may have.
+
+    Args:
+        model: the folder with the model's config.json.
+        machine: Kaggle's machine shape, of which it uses one GPU.
+        weights: the bytes of the model's weights.
+        shared: a cure that the caller knows beside other weights; "": none.
+    """
+    gpu, settings = Device.of_machine(machine), Shape.read_config(model)
+    if gpu is None or not is_crowded(weights, gpu=gpu, model=settings):
+        return None
+    count = gpu.machines.get(machine)
+    of = "" if count in (None, 1) else f" (of {count}: the engine uses 1)"
+    return UserError(
+        f"the weights must leave memory for keys and values on one GPU of {gpu.memory_gib:.1f} GiB{of}",
+        value=f"{Shape.count_loaded(weights, model=settings) / 2**30:.1f} GiB",
+        cure=f"{shared}{FEWER_BITS}",
+    )
 
 
 def find_unloadable(model: Path, *, machine: str, weights: int) -> str:

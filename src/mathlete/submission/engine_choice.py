@@ -11,7 +11,7 @@ from mathlete.kaggle_image import embedded_kinds, vllm_facts
 from mathlete.kernel import KernelConfig
 from mathlete.models import Device, Shape
 from mathlete.sampling.served import VllmSettings, VllmShape
-from mathlete.submission.embedded_fit import is_crowded
+from mathlete.submission.embedded_fit import find_embedded_crowding, is_crowded
 from mathlete.submission.vllm_extra import find_wrong_extra
 from mathlete.submission.vllm_fit import find_wrong_setting
 from mathlete.submission.vllm_memory import find_crowding, find_wrong_offload, shorten_context
@@ -47,11 +47,12 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
 
     Raises:
         UserError: vLLM is asked for and cannot serve that model there; or it may be chosen, and a word of its own is
-            wrong, or a setting of it would have a mixture of experts served.
+            wrong, or a setting of it would have a mixture of experts served; or no engine that may be chosen has room.
     """
     idle = config.vllm.list_flags()
     unused = f"; {' '.join(idle)} not used" if idle else ""
     if word == "embedded":
+        _require_room(model, machine=machine, weights=weights, config=config)
         return EngineChoice(engine="transformers", reason=f"asked for{unused}", vllm=config.vllm)
 
     def ask(config: KernelConfig) -> UserError | None:
@@ -70,10 +71,21 @@ def choose_engine(word: EngineWord, *, model: Path, machine: str, config: Kernel
     is_worded = idle and (refusal.rule.startswith("--vllm.") or ask(replace(config, vllm=VllmSettings())) is None)
     if word == "vllm" or is_worded or (curable and _is_for_vllm(model)):
         raise _name_words(refusal, vllm=config.vllm, fits=lambda less: ask(replace(config, vllm=less)) is None)
+    if crowded := find_embedded_crowding(model, machine=machine, weights=weights, shared=""):
+        value = f"vLLM: {refusal.rule}, got {refusal.value}; embedded: {crowded.rule}, got {crowded.value}"
+        raise UserError("an engine must serve the model on the machine", value=value, cure=refusal.cure)
     cure = f"; cured for vLLM by {refusal.cure}" if curable else ""
     return EngineChoice(
         engine="transformers", reason=f"{refusal.rule}, got {refusal.value}{cure}{unused}", vllm=config.vllm
     )
+
+
+def _require_room(model: Path, *, machine: str, weights: int, config: KernelConfig) -> None:
+    """Raise UserError where the embedded engine has no room for a model, naming vLLM where that serves it."""
+    other = name_other_engine(model=model, machine=machine, config=config, weights=weights)
+    shared = "build with --engine vllm, which has room for them, " if other else ""
+    if crowded := find_embedded_crowding(model, machine=machine, weights=weights, shared=shared):
+        raise crowded
 
 
 def _name_words(refusal: UserError, *, vllm: VllmSettings, fits: Callable[[VllmSettings], bool]) -> UserError:

@@ -9,6 +9,7 @@ from mathlete.models import Device
 from mathlete.sampling.served import PROMPT_ROOM, VllmShape
 from mathlete.submission.vllm_attention import choose_cache_type, find_wrong_attention
 from mathlete.submission.vllm_fit import QUESTION_TOKENS
+from mathlete.submission.weights import FEWER_BITS
 
 _COMPUTING = 2**30
 """Bytes of activations and CUDA graphs on each GPU, of a small model: large ones take 1 to 3 GiB for the graphs alone
@@ -75,8 +76,8 @@ def find_crowding(
         return UserError(
             f"the weights must leave memory for keys and values on {of} of {gpu.memory_gib:.1f} GiB",
             value=f"{own * shared / 2**30:.1f} GiB",
-            cure="export or mount weights of fewer bits, or take a smaller model: of each GPU vLLM has "
-            f"{total / 2**30:.1f} GiB, {computing / 2**30:.1f} of them for computing",
+            cure=f"{FEWER_BITS}: of each GPU vLLM has {total / 2**30:.1f} GiB, "
+            f"{computing / 2**30:.1f} of them for computing",
         )
     left = free if vllm.kv_gib is None else vllm.kv_gib * 2**30
     fp8 = choose_cache_type(vllm, model=model).startswith("fp8")
@@ -104,7 +105,7 @@ def _tell_shorter(
     closing = policy.longest_tokens - policy.sampling.max_tokens
     if (cap := most_tokens - QUESTION_TOKENS - closing) <= 0:
         given = ", or leave --vllm.kv-gib out" if config.vllm.kv_gib is not None else ""
-        return f"export or mount weights of fewer bits, or take a smaller model{given}"
+        return f"{FEWER_BITS}{given}"
     smaller = replace(config.vllm, kv_dtype="fp8")
     served = fits and not [*find_wrong_attention(smaller, gpu=gpu, model=model)]
     shorter = "" if cap >= policy.sampling.max_tokens else f"--sampling.max-tokens {cap} "

@@ -14,6 +14,9 @@ _EXPORT = "export the model that they were made of as"
 """Weights of few bits may be a stranger's: nothing here makes others of them."""
 _MOUNT = "or name another of Kaggle's with --model-source"
 
+FEWER_BITS = "export or mount weights of fewer bits, or take a smaller model"
+"""Cure where weights have no room: those of another's model on Kaggle are exported by nobody here."""
+
 
 def name_storage(model: Path) -> str:
     """Return the word for how a model's weights are stored."""
@@ -47,13 +50,16 @@ def _name_compressed(config: dict[str, Any]) -> str:
     return "compressed-tensors"
 
 
-def list_needed(model: Path, *, engine: str = "transformers", vllm: VllmSettings | None = None) -> tuple[str, ...]:
+def list_needed(
+    model: Path, *, engine: str = "transformers", vllm: VllmSettings | None = None, other: str = ""
+) -> tuple[str, ...]:
     """Return the requirements beyond Kaggle's image of a model's weights, as they are stored and as they are held.
 
     Args:
         model: the folder.
         engine: what serves it.
         vllm: its settings, where it is vLLM; None: the defaults.
+        other: a cure beside other weights, such as an engine that serves them on the machine; "": none.
 
     Raises:
         UserError: nothing is known by which the engine serves weights that are stored so.
@@ -64,8 +70,7 @@ def list_needed(model: Path, *, engine: str = "transformers", vllm: VllmSettings
         raise UserError(
             "the notebook must know how to serve the weights: with which wheels, and by a rehearsal that answered",
             value=f"{stored} weights in {model}",
-            cure=f"{_EXPORT} one of {', '.join(list_storage())}, {_MOUNT}"
-            + (", or build with --engine vllm" if formats_of(model) else ""),
+            cure=f"{_EXPORT} one of {', '.join(list_storage())}, {_MOUNT}{other and f'; {other}'}",
         )
     held = vllm.read_extra().get("quantization") if vllm and engine == "vllm" else None
     # Its lock holds what its other ways need.
@@ -81,9 +86,13 @@ def tell_other_weights(gpu: Device, *, model: Mapping[str, object], embedded: bo
         model: the model's config.json.
         embedded: whether the embedded engine has room for them.
     """
-    names = [one.name for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one.fits(gpu.capability or 0)]
-    read = embedded and any(one.embedded for one in find_formats(read_storage(model), model))
-    return f"{_EXPORT} {' or '.join(names)}, {_MOUNT}{', or use --engine embedded' * read}"
+    stored = find_formats(read_storage(model), model)
+    # Its own format is what is refused.
+    others = [one for one in EXPORT_FORMATS.values() if one.engine == "vllm" and one not in stored]
+    names = [one.name for one in others if one.fits(gpu.capability or 0)]
+    read = embedded and any(one.embedded for one in stored)
+    export = f"{_EXPORT} {' or '.join(names)}" if names else "take a machine with another GPU"
+    return f"{export}, {_MOUNT}{', or use --engine embedded' * read}"
 
 
 def list_storage(*, embedded: bool = True) -> list[str]:
