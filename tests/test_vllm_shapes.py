@@ -1,5 +1,6 @@
 """What has room in vLLM: which models keep all keys and values, by their config.json, and which words are wrong."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,12 +11,13 @@ import pytest
 from mathlete.errors import UserError
 from mathlete.kaggle_image import vllm_facts
 from mathlete.kernel import KernelConfig
-from mathlete.models import Device
+from mathlete.models import Device, Shape
 from mathlete.sampling import SamplingConfig
 from mathlete.sampling.served import VllmSettings, VllmShape
 from mathlete.solve import Policy
 from mathlete.submission.engine_choice import EngineWord, choose_engine
 from mathlete.submission.vllm_memory import find_crowding
+from submit.building import find_cap
 from tests.test_submit_vllm import model_of
 
 PLAIN: dict[str, object] = {
@@ -134,3 +136,53 @@ def test_transformers_own_hybrids_are_seen_without_their_layer_types() -> None:
             seen += 1
             assert VllmShape.of({**config, **PLAIN}).layers is None, kind
     assert seen >= 20
+
+
+GEMMA: dict[str, Any] = {
+    # As google/gemma-3-4b-it has it.
+    **{"architectures": ["Gemma3ForConditionalGeneration"], "model_type": "gemma3"},
+    "text_config": {
+        **{"model_type": "gemma3_text", "hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 34},
+        **{"sliding_window": 1024, "rope_scaling": {"factor": 8.0, "rope_type": "linear"}},
+    },
+}
+
+
+@pytest.mark.parametrize("own", [{}, {"text_config": {**GEMMA["text_config"], "model_type": "gemma3"}}])
+def test_a_number_that_a_config_leaves_out_is_its_kinds_own(own: dict[str, object], tmp_path: Path) -> None:
+    shape = VllmShape.of({**GEMMA, **own})
+    assert (shape.longest, shape.shares, shape.keys, shape.width) == (131072, 8, 4, 256)
+    model = model_of(tmp_path, **GEMMA)
+    assert find_cap(str(model), asks_hub=False) == 32768
+    config = KernelConfig(vllm=VllmSettings(max_model_len=200000))
+    with pytest.raises(UserError, match="within the model's context, got 200000 of 131072"):
+        choose_engine("vllm", model=model, machine="NvidiaH100", config=config, weights=2**33)
+
+
+@pytest.mark.parametrize(
+    ("config", "keys", "width"),
+    [
+        ({"model_type": "qwen3", "num_attention_heads": 16, "hidden_size": 1024}, 32, 128),
+        # `null` is said: as many as there are heads.
+        (
+            {"model_type": "mistral", "num_attention_heads": 16, "num_key_value_heads": None, "hidden_size": 1024},
+            16,
+            64,
+        ),
+        ({"model_type": "no-such-kind", "num_attention_heads": 16, "hidden_size": 1024}, 16, 64),
+    ],
+)
+def test_what_is_said_is_not_left_out(config: dict[str, object], keys: int, width: int) -> None:
+    shape = VllmShape.of(config)
+    assert (shape.keys, shape.width) == (keys, width)
+    numbers = {"vocab_size": 8, "intermediate_size": 64, "num_hidden_layers": 2}
+    plain = Shape.from_config({**config, **numbers})
+    assert (plain.kv_heads, plain.head_width) == (keys, width)
+
+
+@pytest.mark.slow
+def test_numbers_that_a_config_leaves_out_are_those_of_transformers() -> None:
+    """`python tests/config_defaults.py` writes them anew."""
+    from tests.config_defaults import FILE, find_defaults
+
+    assert json.loads(FILE.read_text(encoding="utf-8"))["kinds"] == find_defaults()

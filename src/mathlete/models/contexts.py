@@ -1,6 +1,10 @@
-"""How many tokens a model attends to, by its config.json."""
+"""How many tokens a model attends to, by its config.json, and what one that leaves a number out means."""
 
+import functools
+import json
 from collections.abc import Mapping
+
+from mathlete.shipped import data_folder
 
 _LONGEST = ("max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "max_sequence_length", "seq_len")
 """Words of a config.json for the context, of which the smallest counts."""
@@ -10,6 +14,27 @@ _MOST_FACTOR = 1e6
 """Beyond any model."""
 _TEXT_PARTS = ("text_config", "llm_config", "language_config", "thinker_config")
 """The part for texts in the configuration of a model that sees or hears too."""
+
+
+def find_default(kind: object, word: str) -> int | None:
+    """Return the number that transformers takes where a config.json has none; None: it has none either.
+
+    Args:
+        kind: the model_type; of a model that sees or hears too it stands for the part for texts.
+        word: the number's name.
+
+    >>> find_default("gemma3", "max_position_embeddings"), find_default("llama", "head_dim")
+    (131072, None)
+    """
+    return _read_defaults().get(str(kind), {}).get(word)
+
+
+@functools.cache
+def _read_defaults() -> dict[str, dict[str, int]]:
+    kinds: dict[str, dict[str, int]] = json.loads((data_folder() / "config_defaults.json").read_text(encoding="utf-8"))[
+        "kinds"
+    ]
+    return kinds
 
 
 def find_context(config: Mapping[str, object]) -> int | None:
@@ -23,14 +48,20 @@ def find_context(config: Mapping[str, object]) -> int | None:
     131072
     >>> find_context({"thinker_config": {"text_config": {"max_position_embeddings": 8192}}})
     8192
+    >>> find_context({"model_type": "gemma3", "text_config": {"model_type": "gemma3_text"}})
+    131072
     """
     numbers = {name: value for name, value in config.items() if type(value) is int and value > 0}
     longest = numbers.get("model_max_length") or min(
         [numbers[name] for name in _LONGEST if name in numbers], default=None
     )
     if longest is None:
-        parts = (find_context(part) for name in _TEXT_PARTS if isinstance(part := config.get(name), Mapping))
-        return next(filter(None, parts), None)
+        parts = [part for name in _TEXT_PARTS if isinstance(part := config.get(name), Mapping)]
+        kind = config.get("model_type")
+        said = next(filter(None, (find_context({"model_type": kind, **part}) for part in parts)), None)
+        longest = None if parts else find_default(kind, _LONGEST[0])
+        if longest is None:
+            return said
     rope = config.get("rope_parameters") or config.get("rope_scaling")
     # Gemma 3's positions are stretched already.
     if not isinstance(rope, Mapping) or "gemma3" in str(config.get("model_type")):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mathlete.errors import UserError
-from mathlete.models.contexts import find_context
+from mathlete.models.contexts import find_context, find_default
 from mathlete.models.descriptions import find_quantization, read_folder_config
 from mathlete.models.layers import list_linears
 from mathlete.models.names import ModelSource
@@ -78,6 +78,11 @@ class Shape:
         return find_context(config)
 
     @staticmethod
+    def read_default(kind: object, word: str) -> int | None:
+        """Return the number that a config.json of a kind means by leaving it out; None: none is known."""
+        return find_default(kind, word)
+
+    @staticmethod
     def read_quantization(config: Mapping[str, object]) -> Mapping[str, object] | None:
         """Return how weights are stored, by any model's config.json; None of dense ones."""
         return find_quantization(config)
@@ -140,6 +145,9 @@ class Shape:
                 cure="choose such a model: others are neither planned nor trained here",
             )
         heads = int(config["num_attention_heads"])
+        # What is left out is the kind's own; `null` is said.
+        own = {word: find_default(config.get("model_type"), word) for word in ("num_key_value_heads", "head_dim")}
+        config = {**own, **config}
         return cls(
             vocabulary=int(config["vocab_size"]),
             hidden=int(config["hidden_size"]),

@@ -29,6 +29,8 @@ _OLDER = {
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
     "hidden_size": ("n_embd", "d_model"),
     "intermediate_size": ("n_inner", "ffn_hidden_size"),
+    "head_dim": (),
+    "vocab_size": (),
 }
 """{word: what older configurations say in its place}: transformers' `attribute_map` of the decoders that vLLM serves,
 and what vLLM itself looks for."""
@@ -78,7 +80,8 @@ class VllmShape:
         2
         """
         inner = config.get("text_config")
-        text = inner if isinstance(inner, Mapping) else config
+        # A part for texts that names no kind is of the whole's.
+        text = {"model_type": config.get("model_type"), **inner} if isinstance(inner, Mapping) else config
         numbers = _read_numbers(text)
         heads = numbers.get("num_attention_heads", 0)
         whole = (Shape.read_quantization(config) or {}).get("quant_method") == "bitsandbytes"
@@ -145,10 +148,12 @@ class VllmShape:
 
 
 def _read_numbers(text: Mapping[str, object]) -> dict[str, int]:
-    """Return the whole numbers above 0, those under older names under today's too."""
+    """Return the whole numbers above 0, those under older names under today's too, and what the kind means by none."""
     numbers = {name: value for name, value in text.items() if type(value) is int and value > 0}
     for name, older in _OLDER.items():
         said = next((numbers[one] for one in (name, *older) if one in numbers), None)
+        if said is None and not any(one in text for one in (name, *older)):
+            said = Shape.read_default(text.get("model_type"), name)
         if said is not None:
             numbers[name] = said
     # Falcon's and GPT-BigCode's word for one head that all share.
