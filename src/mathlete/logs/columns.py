@@ -25,6 +25,7 @@ from mathlete.logs.entries import (
     sampling_of,
 )
 from mathlete.logs.finishes import as_finish
+from mathlete.logs.reasoned import opens_thoughts
 from mathlete.text import counted
 
 
@@ -38,6 +39,12 @@ def _as_setting(name: str, value: object) -> float | None:
     return sampling_of({name: value}).get(name)
 
 
+def _as_tokens(value: object) -> int | None:
+    """Return a cell as a number of tokens, which a list of their ids has for its length."""
+    ids = isinstance(value, list) and all(type(one) is int for one in value)
+    return len(value) if isinstance(value, list) and ids else as_count(value)
+
+
 COLUMNS: dict[str, Callable[[object], object]] = {
     "problem_id": as_text,
     "statement": as_text,
@@ -45,7 +52,7 @@ COLUMNS: dict[str, Callable[[object], object]] = {
     "subset": as_text,
     "text": lambda value: value if isinstance(value, str) else None,
     "answer": _as_answer,
-    "tokens": as_count,
+    "tokens": _as_tokens,
     "seconds": as_number,
     "finish": as_finish,
     "logprob_mean": as_logprob,
@@ -71,6 +78,8 @@ _HOLDS = {
 """{a name: what its column must hold, where that is no text}."""
 _TEXTS = ("text", "answer")
 _NUMBERS = ("tokens", "seconds", "finish", "logprob_mean", "seed", "index")
+_OF_ONE = ("tokens", "logprob_mean")
+"""What is measured in each sample: one number of several is their total, and none of theirs."""
 _OF_SAMPLE = _TEXTS + _NUMBERS
 """What differs between the samples of a problem, and so may be a list of as many."""
 
@@ -129,6 +138,7 @@ class NamedColumns:
         self._unread: Counter[str] = Counter()
         self._first: dict[str, str] = {}
         self._passed: Counter[tuple[str, str]] = Counter()
+        self._totals: Counter[str] = Counter()
 
     def survey(self, row: LogRow, where: str) -> None:
         """Take in a row before any is read: all of them together show whether texts are lists."""
@@ -188,6 +198,9 @@ class NamedColumns:
             parts = [(column, _find_list(row, column)) for name, column in self.columns.items() if name in _OF_SAMPLE]
             self._passed.update((column, part) for column, part in parts if part is not None)
         lists = {name: cell for name, cell in cells.items() if isinstance(cell, list) and name in _OF_SAMPLE}
+        count = len(next(iter(lists.values()))) if lists else len(entries)
+        for name in [name for name in _OF_ONE if name in cells and name not in lists and count > 1]:
+            self._totals[name] += not is_empty(name, cells.pop(name))
         if not lists:
             return [self._with_cells(entry, cells) for entry in entries], "index" in cells
         lengths = {name: len(cell) for name, cell in lists.items()} | ({"samples": len(entries)} if own else {})
@@ -197,8 +210,7 @@ class NamedColumns:
                 value=lengths,
                 cure="mend the row, or name another column",
             )
-        count = len(next(iter(lists.values())))
-        # A cell that is no list is true of all samples of its row.
+        # Another cell that is no list is true of all samples of its row.
         members = [{**cells, **{name: cell[number] for name, cell in lists.items()}} for number in range(count)]
         of = entries if own else [entries[0]] * count
         complete = [self._with_cells(entry, one) for entry, one in zip(of, members, strict=True)]
@@ -223,6 +235,9 @@ class NamedColumns:
             if name not in self._present:
                 cure = nearest(column, [*self._known])
                 raise UserError(f"{path} must have the named columns", value=column, cure=cure)
+            if total := self._totals[name]:
+                words = f"{path}: {column}, named for {name}, is one number for several samples in {total} of the rows"
+                sentences.append(f"{words}, and no sample's own: it counts as missing; name a column that has one each")
             if self._read[name]:
                 if unread := self._unread[name]:
                     words = f"{path}: cells of {column} that hold no {name}, and count as missing: {unread}"
@@ -230,7 +245,7 @@ class NamedColumns:
             elif self._unread[name]:
                 rule = f"{path}: the column {column}, named for {name}, must hold {holds}"
                 raise UserError(rule, value=self._first[name], cure=f"{self._cures[name]}, or leave {name} out")
-            else:
+            elif not total:
                 sentences.append(f"{path}: the column {column}, named for {name}, is empty")
         return sentences
 
@@ -246,8 +261,14 @@ class NamedColumns:
                 self._cures.setdefault(name, self._find_cure(name, cell))
         if "subset" in given:
             given["subset"] = given["subset"] or ""
+        if given.get("logprob_mean") and self.columns["logprob_mean"].endswith("cumulative_logprob"):
+            # vLLM's own name for the sum over all tokens.
+            tokens = given.get("tokens") or entry.tokens
+            given["logprob_mean"] = given["logprob_mean"] / tokens if tokens else None
+        if opens_thoughts(given.get("statement")):
+            given["thinking"] = True
         several = len(list_golds(cells["gold"])) > 1 if "gold" in cells else entry.other_golds
-        return replace(entry, other_golds=several, **{name: given[name] for name in given if name in COLUMNS})
+        return replace(entry, other_golds=several, **{name: given[name] for name in given if name not in OF_RUN})
 
     def _find_cure(self, name: str, cell: object) -> str:
         """Return how to name what stands within a cell that is an object, else another column."""

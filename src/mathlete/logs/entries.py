@@ -15,7 +15,6 @@ from mathlete.errors import UserError
 from mathlete.logs.finishes import Finish, as_finish
 from mathlete.lost import Lost, finite_logprob
 from mathlete.problems import Problem
-from mathlete.reasoning import THINK, ends_in_opening
 from mathlete.sampling import Sample
 from mathlete.scoring import EvalRun, RunFacts, RunSettings
 
@@ -124,6 +123,8 @@ class Facts:
     """Settings that rows name, though another one was in force, or may have been."""
     guessed: tuple[str, ...] = ()
     """Settings under names that are not their own: where rows differ in them, they are not known."""
+    left_out: str = ""
+    """By which setting the tool left the reasoning out of its texts; empty where none is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -352,31 +353,6 @@ def mean_logprob(values: Sequence[object], *, last: int = 0) -> float | None:
     told = [as_logprob(value) for value in values[-last:] if value is not None]
     known = [number for number in told if number is not None]
     return round(fmean(known), 6) if known and len(known) == len(told) else None
-
-
-def join_reasoning(reasoning: object, text: object) -> str | None:
-    r"""Return a completion as the model wrote it, of the reasoning and the answer that a server keeps apart.
-
-    Reasoning without an answer behind it never ended.
-
-    >>> join_reasoning("2+2=4", "It is 4."), join_reasoning("Maybe 4?", None)
-    ('2+2=4\n</think>\n\nIt is 4.', '<think>\nMaybe 4?')
-    """
-    spoken = text if isinstance(text, str) else ""
-    if isinstance(reasoning, str) and reasoning.strip():
-        return (
-            f"{reasoning.strip()}{THINK.ending}{spoken.strip()}"
-            if spoken.strip()
-            else f"{THINK.before}{reasoning.strip()}"
-        )
-    return text if isinstance(text, str) else None
-
-
-def opens_thoughts(prompt: object) -> bool | None:
-    """Return whether a prompt opens the thoughts; None where a server renders what is logged: turns, also as JSON
-    text."""
-    whole = isinstance(prompt, str) and prompt.strip() and not prompt.lstrip().startswith("[{")
-    return ends_in_opening(str(prompt)) if whole else None
 
 
 def sampling_of(settings: object, **names: str) -> dict[str, float]:

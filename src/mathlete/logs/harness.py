@@ -22,12 +22,11 @@ from mathlete.logs.entries import (
     dig,
     fail,
     find_statement,
-    join_reasoning,
     list_golds,
-    opens_thoughts,
     sampling_of,
     says_right,
 )
+from mathlete.logs.reasoned import join_reasoning, opens_thoughts
 
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.jsonl")
 _DETAILS = re.compile(r"details_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.-]+)\.parquet")
@@ -39,11 +38,28 @@ def is_harness(row: LogRow) -> bool:
 
 
 def harness_file_facts(path: Path) -> Facts:
-    """Return the task from the file's name, and the model from the results beside the file, whose date is the same."""
+    """Return the task from the file's name, and from the results beside it, whose date is the same, the model and
+    whether reasoning was left out.
+
+    With think_end_token the harness keeps what stands behind the last such mark (0.4.13, `lm_eval/models/utils.py`,
+    `postprocess_generated_text`).
+    """
     named = _SAMPLES.fullmatch(path.name)
     results = path.with_name(f"results_{named['date']}.json") if named else path
-    model = read_json(results).get("model_name") if named and results.is_file() else None
-    return Facts(model=as_text(model), task=named["task"] if named else path.stem)
+    told = read_json(results) if named and results.is_file() else {}
+    return Facts(
+        model=as_text(told.get("model_name")),
+        task=named["task"] if named else path.stem,
+        left_out="think_end_token" if _has_end_token(dig(told, "config.model_args")) else "",
+    )
+
+
+def _has_end_token(arguments: object) -> bool:
+    """Return whether a model's arguments, an object or NAME=VALUE with commas, name the end of the reasoning."""
+    if isinstance(arguments, str):
+        arguments = dict(word.strip().partition("=")[::2] for word in arguments.split(","))
+    value = as_text(arguments.get("think_end_token")) if isinstance(arguments, Mapping) else None
+    return value not in (None, "None")
 
 
 def harness_facts(row: LogRow) -> Facts:
@@ -78,7 +94,7 @@ def read_harness(row: LogRow, place: Place) -> Iterator[Entry]:
             text=text,
             index=number,
             verdicts=_verdicts({name: row.get(name) for name in row.get("metrics", ())}, of=texts),
-            thinking=opens_thoughts(prompt),
+            thinking=False if place.facts.left_out else opens_thoughts(prompt),
         )
 
 

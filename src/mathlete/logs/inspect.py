@@ -28,13 +28,13 @@ from mathlete.logs.entries import (
     as_seed,
     as_text,
     dig,
-    join_reasoning,
     list_golds,
     mean_logprob,
     sampling_of,
     says_right,
 )
 from mathlete.logs.finishes import as_finish
+from mathlete.logs.reasoned import join_parts
 from mathlete.sampling import Sample
 from mathlete.text import parse_json
 
@@ -156,35 +156,42 @@ def inspect_facts(header: LogRow) -> Facts:
 
 
 def read_inspect(row: LogRow, place: Place) -> Iterator[Entry]:
-    """Yield the sample, which is one epoch of one problem; none where it ended in an error."""
+    """Yield a sample for each choice of one epoch of one problem; none where it ended in an error."""
     choices, metadata = dig(row, "output.choices"), row.get("metadata") or {}
     if row.get("error") or not choices:
         return
+    alone = len(choices) == 1
     tokens, seconds = _cost(row, choices)
-    logprobs = [token.get("logprob") for token in dig(choices[0], "logprobs.content") or ()]
+    uid = as_text(row.get("uuid"))
     # Logs that this project wrote itself say more, in the samples' metadata.
     mean, tail = (as_logprob(metadata.get(name)) for name in ("logprob_mean", "logprob_tail"))
-    yield Entry(
-        where=place.where,
-        # Inspect numbers the samples of every task from 1.
-        problem_id=row["id"] if isinstance(row["id"], str) else f"{place.facts.task}-{row['id']}",
-        statement=_input(row.get("input")),
-        gold=as_gold(row.get("target")),
-        subset=as_text(metadata.get("subset")) or "",
-        text=_text(choices[0]["message"].get("content")),
-        tokens=tokens,
-        seconds=seconds,
-        finish=as_finish(metadata.get("finish") or choices[0].get("stop_reason")),
-        ended=as_text(metadata.get("finish") or choices[0].get("stop_reason")),
-        logprob_mean=mean_logprob(logprobs) if mean is None else mean,
-        logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS) if tail is None else tail,
-        seed=as_seed(metadata.get("seed")),
-        index=row["epoch"] - 1,
-        uid=as_text(row.get("uuid")),
-        other_golds=len(list_golds(row.get("target"))) > 1,
-        verdicts=_verdicts(row.get("scores")),
-        thinking=metadata.get("in_thoughts") is True or None,
-    )
+    for position, choice in enumerate(choices):
+        logprobs = [token.get("logprob") for token in dig(choice, "logprobs.content") or ()]
+        ended = metadata.get("finish") or choice.get("stop_reason")
+        yield Entry(
+            where=place.where,
+            # Inspect numbers the samples of every task from 1.
+            problem_id=row["id"] if isinstance(row["id"], str) else f"{place.facts.task}-{row['id']}",
+            statement=_input(row.get("input")),
+            gold=as_gold(row.get("target")),
+            subset=as_text(metadata.get("subset")) or "",
+            text=join_parts(choice["message"].get("content")),
+            # With several choices, the usage is that of all of them together.
+            tokens=tokens if alone else len(logprobs) or None,
+            seconds=seconds,
+            finish=as_finish(ended),
+            ended=as_text(ended),
+            logprob_mean=mean_logprob(logprobs) if mean is None else mean,
+            logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS) if tail is None else tail,
+            seed=as_seed(metadata.get("seed")),
+            # An epoch numbers no choice.
+            index=row["epoch"] - 1 if alone else None,
+            uid=uid if alone or uid is None else f"{uid}/{position}",
+            other_golds=len(list_golds(row.get("target"))) > 1,
+            # Its scorers look at the first choice alone.
+            verdicts={} if position else _verdicts(row.get("scores")),
+            thinking=metadata.get("in_thoughts") is True or None,
+        )
 
 
 def _cost(row: LogRow, choices: Sequence[object]) -> tuple[int | None, float | None]:
@@ -203,16 +210,8 @@ def _cost(row: LogRow, choices: Sequence[object]) -> tuple[int | None, float | N
 def _input(value: object) -> str | None:
     if isinstance(value, list):
         asked = [message for message in value if message.get("role") == "user"]
-        return _text(asked[-1].get("content")) if asked else None
+        return join_parts(asked[-1].get("content")) if asked else None
     return as_text(value)
-
-
-def _text(content: object) -> str | None:
-    """Return a message's text with its reasoning before it."""
-    if not isinstance(content, list):
-        return content if isinstance(content, str) else None
-    reasoning = "\n".join(part["reasoning"] for part in content if part.get("type") == "reasoning")
-    return join_reasoning(reasoning, "\n".join(part["text"] for part in content if part.get("type") == "text"))
 
 
 def _verdicts(scores: object) -> dict[str, bool]:

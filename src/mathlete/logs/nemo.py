@@ -19,11 +19,11 @@ from mathlete.logs.entries import (
     as_number,
     as_text,
     find_statement,
-    join_reasoning,
     list_golds,
     mean_logprob,
 )
 from mathlete.logs.finishes import as_finish
+from mathlete.logs.reasoned import join_reasoning
 from mathlete.sampling import Sample
 
 _SEED = re.compile(r"output-rs(\d+)(?:[-_]chunk[-_]?\d+)?\.jsonl")

@@ -1,7 +1,7 @@
 """Reading one log: its content shows its layout, and columns may be named for what the layout does not say."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +34,9 @@ from mathlete.logs.harness import (
 )
 from mathlete.logs.inspect import inspect_facts, is_inspect_json, read_inspect, read_inspect_rows
 from mathlete.logs.nemo import is_nemo, nemo_facts, read_nemo
+from mathlete.logs.reasoned import shows_opening
 from mathlete.logs.responses import is_response, read_response, response_facts
-from mathlete.text import parse_json
+from mathlete.text import counted, parse_json
 
 _TEXTS = re.compile(r"\.[ct]sv(\.(gz|bz2|zst))?$", re.IGNORECASE)
 """How the names of tables end whose cells are all texts."""
@@ -154,7 +155,7 @@ def _read_json(path: Path) -> object:
 
 def _read_table(row: LogRow, place: Place) -> Iterator[Entry]:
     """Yield a row of a table whose columns are all named; a statement may stand where it usually does."""
-    yield Entry(where=place.where, statement=find_statement(row))
+    yield Entry(where=place.where, statement=find_statement(row), thinking=shows_opening(row))
 
 
 _TABLE = Layout(
@@ -169,7 +170,7 @@ class _Agreed:
     """What the rows of a file say of their model and settings: one run's."""
 
     def __init__(self, facts: Facts, where: str) -> None:
-        self.facts = Facts(task=facts.task)
+        self.facts = Facts(task=facts.task, left_out=facts.left_out)
         self._told: dict[str, str] = {}
         self._several: dict[str, str] = {}
         self._doubted: tuple[str, ...] = ()
@@ -213,6 +214,7 @@ class _Agreed:
                 },
                 doubted=tuple(self._several),
                 guessed=tuple(sorted({*self.facts.guessed, *facts.guessed})),
+                left_out=self.facts.left_out,
             )
 
     def describe(self, path: Path) -> list[str]:
@@ -225,6 +227,7 @@ class _Agreed:
 def _collect(name: str, layout: Layout, rows: Iterable[tuple[str, LogRow]], named: NamedColumns) -> Log:
     entries: list[Entry] = []
     failed: list[str] = []
+    shared: list[str] = []
     path = named.path
     agreed = _Agreed(layout.file_facts(path), str(path))
     kept: object = None
@@ -240,11 +243,29 @@ def _collect(name: str, layout: Layout, rows: Iterable[tuple[str, LogRow]], name
             samples = [*layout.read(row, Place(path=path, where=where, facts=agreed.facts))]
         samples = named.complete(samples, row, own=layout is not _TABLE)
         entries += samples
+        times = {one.seconds for one in samples}
+        shared += [where] if len(samples) > 1 and len(times) == 1 and None not in times else []
         failed += [] if samples else [where]
     words = agreed.describe(path)
+    if shared:
+        words.append(
+            f"{path}: seconds that all samples of a row share, and so are those of the longest: {len(shared)}, "
+            f"first {shared[0]}"
+        )
     if entries:
         words += [*named.describe(), *describe_unread_ends(path, entries), *describe_golds_left_out(path, entries)]
+        _require_said(path, entries)
     return Log(path=path, layout=name, facts=agreed.facts, entries=entries, failed=failed, words=words)
+
+
+def _require_said(path: Path, entries: Sequence[Entry]) -> None:
+    """Raise UserError where no sample has what can be scored: that is no model that was never right."""
+    if all(one.text is None and one.answer is None for one in entries):
+        raise UserError(
+            f"{path} must hold a text or an answer of some sample",
+            value=f"none in {counted(len(entries), 'sample')}, first {entries[0].where}",
+            cure="name the column that has them, --columns text=… or answer=…",
+        )
 
 
 @contextmanager

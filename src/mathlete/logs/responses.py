@@ -21,12 +21,11 @@ from mathlete.logs.entries import (
     dig,
     fail,
     find_statement,
-    join_reasoning,
     mean_logprob,
-    opens_thoughts,
     sampling_of,
 )
 from mathlete.logs.finishes import as_finish
+from mathlete.logs.reasoned import join_parts, opens_thoughts, shows_opening
 from mathlete.sampling import Sample
 
 _FAILED = ("failed", "cancelled", "queued", "in_progress")
@@ -69,7 +68,7 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
         message = choice.get("message") or {}
         text = choice.get("text")
         if isinstance(message, Mapping) and message:
-            text = join_reasoning(message.get("reasoning_content") or message.get("reasoning"), message.get("content"))
+            text = join_parts(message.get("content"), message.get("reasoning_content") or message.get("reasoning"))
         # With several choices, the usage is that of all of them together.
         counted = as_count(dig(body, "usage.completion_tokens")) if len(choices) == 1 else None
         counted = len(choice["token_ids"]) if counted is None and choice.get("token_ids") else counted
@@ -83,7 +82,7 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
             ended=as_text(choice.get("finish_reason")),
             logprob_mean=mean_logprob(logprobs),
             logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
-            thinking=opens_thoughts(dig(row, "request.prompt")),
+            thinking=shows_opening(row) or opens_thoughts(dig(row, "request.prompt")),
             may_be_piece=not message and body.get("object") not in _WHOLE_KINDS,
             uid=f"{body['id']}/{choice.get('index', position)}" if body.get("id") else None,
         )

@@ -30,7 +30,7 @@ def find_opening(logs: Sequence[Log], *, told: Told = "auto", model: str | None 
         return Opening(thinking=told == "yes", because=f"--opens-thoughts {told}")
     # Prompts are known, a template may have been another when the log was made, and texts only hint.
     if all(entry.thinking is not None for entry in entries):
-        return _as_prompts_show(entries)
+        return _as_prompts_show(logs, entries)
     name = model or next((log.facts.model for log in logs if log.facts.model), None)
     if (prefilled := _read_template(name)) is not None:
         return Opening(thinking=prefilled, because=f"the chat template in {name}")
@@ -65,9 +65,11 @@ def _says_nothing_behind_thoughts(text: str) -> bool:
     return find_unfinished(text) is not None or (parts is not None and extract(parts[1]).string is None)
 
 
-def _as_prompts_show(entries: Sequence[Entry]) -> Opening:
+def _as_prompts_show(logs: Sequence[Log], entries: Sequence[Entry]) -> Opening:
     opened = sum(entry.thinking is True for entry in entries)
     how = f"{opened} of {len(entries)} prompts in the logs end in its mark"
+    if left_out := next((log.facts.left_out for log in logs if log.facts.left_out), None):
+        how = f"{opened} of {len(entries)} texts go on from its mark; with {left_out} a tool kept no reasoning"
     return Opening(thinking=bool(opened), because=how)
 
 
