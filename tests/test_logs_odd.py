@@ -35,6 +35,10 @@ from tests.test_logs import HERE, body, join, response_body, write_lines
         (["chat.jsonl", "--columns", "problem_id=asked"], "must have the named columns, got asked"),
         ([".", "--columns", "problem_id=asked"], "--columns must be of a file"),
         (["likely.jsonl"], "a task scored by likelihoods has none"),
+        (
+            ["mute.jsonl", "--columns", "gold=gold"],
+            "must hold a text or an answer of at least one sample, got none in 2",
+        ),
         (["empty.jsonl"], "a log must hold at least one row"),
         (["broken.eval"], "broken.eval must be a whole log of Inspect"),
     ],
@@ -46,6 +50,10 @@ def test_what_cannot_be_imported_is_refused(
     write_lines("likely.jsonl", [{"doc_id": 0, "doc": {}, "target": "0", "resps": [[["-1.5", "False"]]]}])
     write_lines("uneven.jsonl", [{"question": "?", "a": ["7", "8"], "b": [1]}])
     write_lines("chat.jsonl", [body("chat.completion", "a", ["2"])])
+    mute = body("chat.completion", "a", ["2", None])
+    for choice in mute["choices"]:
+        choice["message"] = {"content": [{"type": "image_url"}]}
+    write_lines("mute.jsonl", [{"problem_id": "a", "gold": "2", **mute}])
     Path("empty.jsonl").touch()
     Path("broken.eval").write_bytes((HERE / "pocket-sums.eval").read_bytes()[:5000])
     assert message in evaluate("import", *words, "--run", "r").refusal

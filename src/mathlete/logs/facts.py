@@ -24,7 +24,7 @@ def find_facts(row: LogRow) -> Facts:
 
     >>> find_facts({"Model_Name": "small", "request": {"temperature": 0.6, "max_new_tokens": 64}})
     Facts(model='small', task=None, sampling={'temperature': 0.6, 'max_tokens': 64.0}, doubted=(), \
-guessed=('temperature', 'max_tokens'))
+guessed=('temperature', 'max_tokens'), left_out='')
     """
     spelled = _spell(row)
     # What stands beside a sample is nearer to it than its request.

@@ -81,7 +81,8 @@ def join_logs(
         model: the model's name or folder, in place of the logs'.
 
     Raises:
-        UserError: settings differ, a sample stands twice with two contents, or a problem has no gold answer.
+        UserError: settings differ, a sample stands twice with two contents, a problem has no gold answer, or no sample
+            has a text or an answer.
     """
     sampling, differing = _check_settings(logs)
     placed, problems = _place(logs, suite)
@@ -91,6 +92,7 @@ def join_logs(
     if not kept:
         said = "; ".join(["none", *_describe_failed(logs)])
         raise UserError("the logs must hold at least one sample", value=said, cure="check the files, or ask anew")
+    _require_said(kept)
     order = {problem.id: place for place, problem in enumerate(suite.problems)} if suite else {}
     opening = None if own_answers else find_opening(logs, told=opens_thoughts, model=model)
     return Joined(
@@ -105,6 +107,16 @@ def join_logs(
         pace=pace if any(one.entry.seconds is None and one.entry.tokens is not None for one in kept) else None,
         opening=opening,
     )
+
+
+def _require_said(kept: Sequence[Placed]) -> None:
+    """Raise UserError where no sample has what can be scored: a score of 0 would speak of the model."""
+    if all(one.entry.sample is None and one.entry.text is None and one.entry.answer is None for one in kept):
+        raise UserError(
+            "the logs must hold a text or an answer of at least one sample",
+            value=f"none in {counted(len(kept), 'sample')}, first {kept[0].entry.where}",
+            cure="name the column that has them, --columns text=… or answer=…",
+        )
 
 
 def _check_settings(logs: Sequence[Log]) -> tuple[dict[str, float], list[str]]:

@@ -1,7 +1,7 @@
 """Reading one log: its content shows its layout, and columns may be named for what the layout does not say."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +36,7 @@ from mathlete.logs.inspect import inspect_facts, is_inspect_json, read_inspect, 
 from mathlete.logs.nemo import is_nemo, nemo_facts, read_nemo
 from mathlete.logs.reasoned import shows_opening
 from mathlete.logs.responses import is_response, read_response, response_facts
-from mathlete.text import counted, parse_json
+from mathlete.text import parse_json
 
 _TEXTS = re.compile(r"\.[ct]sv(\.(gz|bz2|zst))?$", re.IGNORECASE)
 """How the names of tables end whose cells are all texts."""
@@ -254,18 +254,7 @@ def _collect(name: str, layout: Layout, rows: Iterable[tuple[str, LogRow]], name
         )
     if entries:
         words += [*named.describe(), *describe_unread_ends(path, entries), *describe_golds_left_out(path, entries)]
-        _require_said(path, entries)
     return Log(path=path, layout=name, facts=agreed.facts, entries=entries, failed=failed, words=words)
-
-
-def _require_said(path: Path, entries: Sequence[Entry]) -> None:
-    """Raise UserError where no sample has what can be scored: that is no model that was never right."""
-    if all(one.text is None and one.answer is None for one in entries):
-        raise UserError(
-            f"{path} must hold a text or an answer of some sample",
-            value=f"none in {counted(len(entries), 'sample')}, first {entries[0].where}",
-            cure="name the column that has them, --columns text=… or answer=…",
-        )
 
 
 @contextmanager
