@@ -50,8 +50,9 @@ def test_a_text_whose_reasoning_the_harness_left_out_is_an_answer(arguments: obj
     assert ("--opens-thoughts no reads them as answers" in said) != left_out
 
 
-def test_a_text_that_is_cut_in_thoughts_gets_no_hint() -> None:
-    rows = [{"problem_id": "a", "gold": "2", "prompt": PROMPT, **body("text_completion", "a", [None])}]
+@pytest.mark.parametrize("answer", [None, "2"])
+def test_a_text_in_thoughts_that_was_cut_or_gave_its_answer_gets_no_hint(answer: str | None) -> None:
+    rows = [{"problem_id": "a", "gold": "2", "prompt": PROMPT, **body("text_completion", "a", [answer])}]
     assert "unfinished thoughts\n" in "\n".join(
         [*imported("r", write_lines("cut.jsonl", rows), "--columns", "gold=gold"), ""]
     )

@@ -264,7 +264,8 @@ def _describe_missing(joined: Joined) -> list[str]:
         within = [pair for pair in zip(joined.samples, joined.logged_verdicts, strict=True) if pair[0].in_thoughts]
         words = f"thoughts {joined.opening.describe()}; {len(within)} of {total} samples stand in unfinished thoughts"
         # A tool that leaves the reasoning out, and the mark behind it, shows no more than the answer.
-        told = [logged for sample, logged in within if sample.finish == "stop" and joined.opening.thinking]
+        unread = [pair for pair in within if pair[0].finish == "stop" and pair[0].answer is None]
+        told = [logged for _, logged in unread if joined.opening.thinking]
         if told and (len(told) == total or any(any(logged.values()) for logged in told)):
             words += "; if the tool left the reasoning out of its texts, --opens-thoughts no reads them as answers"
         sentences.append(words)
