@@ -336,10 +336,9 @@ def replay_runs(folder: Path, settings: ReplaySettings, *, say: Callable[..., No
     rules = competition(simulation.competition)
     questions = simulation.questions or min(rules.problems, len(pool.problems))
     stops = policies.stop
-    missing = frozenset().union(*(one.missing for one in (pool, *others)))
-    if "seconds" in missing and stops == PolicyWords().stop:
+    if stops == PolicyWords().stop and not all(one.is_ordered for one in (pool, *others)):
         stops = ("none",)
-        say("without the samples' seconds nobody knows which finished first: no stopping rule is tried")
+        say("without the samples' own seconds nobody knows which finished first: no stopping rule is tried")
     fewest = min((pool, *others), key=lambda one: one.fewest)
     votes = choose_votes(policies.vote, (pool, *others), say=say)
     # Where votes are compared, what they are worth at several n is the question.

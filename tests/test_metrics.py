@@ -202,6 +202,30 @@ def test_a_finish_order_of_few_problems_claims_nothing(informative: int) -> None
     assert ("too few to say" in told) == (informative < 10)
 
 
+@pytest.mark.parametrize(
+    ("times", "is_told"),
+    [
+        ([1.0] * 8, False),
+        # Requests of four, and the last of two.
+        ([2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 3.0, 3.0], False),
+        ([1.0, 2.0, 1.0, 3.0, 2.0, 1.0, 4.0, 2.0], True),
+        ([1.0, 1.0, 2.0, 3.0], True),
+    ],
+)
+def test_times_that_samples_share_tell_no_finish_order(times: list[float], is_told: bool) -> None:
+    problem = [(seconds, bool(index % 2)) for index, seconds in enumerate(times)]
+    bias = finish_order([problem] * 12)
+    assert bias
+    assert (bias.problems, bias.untold) == ((12, None) if is_told else (0, 12))
+    assert (bias.is_recorded, "not recorded" in describe_finish_order(bias)) == (is_told, not is_told)
+    # A few problems that tell do not speak for most; a few that do not are left out.
+    other = [(1.0, False), (2.0, True)]
+    some = [finish_order([problem] * (12 - number) + [other] * number) for number in (5, 11)]
+    assert [one and one.is_recorded for one in some] == [is_told, True]
+    assert some[1]
+    assert some[1].value == 0 or is_told
+
+
 def test_results_split_by_group_and_subset() -> None:
     items = [
         make_graded("1", "1", subset="hard/gcd"),

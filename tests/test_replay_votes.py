@@ -145,3 +145,14 @@ def test_a_vote_is_measured_without_the_clock(tmp_path: Path) -> None:
     best = find_best([[clocked, both]], questions=50, rules=rules)
     assert best
     assert best.outcome is both
+
+
+def test_where_samples_share_their_times_no_stop_is_tried(tmp_path: Path, evaluate: CommandLine) -> None:
+    folder = recording(tmp_path / "run", sure=0.0)
+    words = ("replay", folder, "--n", 4, "--simulations", 20, "--run", tmp_path / "replay")
+    told = evaluate(*words).stdout
+    assert "no stopping rule is tried" in told
+    assert "finish order: not recorded" in told
+    assert "safe on this run" not in told
+    message = "the stopping rule beta95+exact can be replayed only where every sample's own seconds were recorded"
+    assert message in evaluate(*words, "--stop", "none", "beta95+exact", "--overwrite").refusal

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import groupby
 
 from mathlete.metrics import INFORMATIVE, Interval, bootstrap
 from mathlete.text import agree, counted
@@ -13,36 +14,63 @@ class FinishOrder(Interval):
 
     problems: int | None = None
     """Problems that have both, and so inform it; None in a file that was written before they were counted."""
+    untold: int | None = None
+    """Further problems that have both, and whose times do not say which was first; None: there are none."""
 
     def to_json(self) -> dict[str, float]:
         """Return the fields as JSON, without what is not known."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
+    def is_recorded(self) -> bool:
+        """Whether the times say in what order samples finished, in enough of the problems where it matters."""
+        return not self.untold or (self.problems or 0) >= max(INFORMATIVE, self.untold)
+
+    @property
     def is_known(self) -> bool:
         """Whether enough problems inform it to say anything."""
-        return self.problems is None or self.problems >= INFORMATIVE
+        return self.is_recorded and (self.problems is None or self.problems >= INFORMATIVE)
 
 
 def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0) -> FinishOrder | None:
     """Return the share of pairs (right, wrong) of a problem in which the right answer finished first; ties count half.
 
     0.5 is no bias. Above it, early stops, caps and deadlines gain; below it, they lose, and looser ones lose more. Give
-    (seconds, right) of each problem's answered samples. Every problem that has both kinds counts the same; the interval
-    is the bootstrap's over those problems. None where no problem has both.
+    (seconds, right) of each problem's answered samples, as they were drawn. Every problem that has both kinds counts
+    the same; the interval is the bootstrap's over those problems, without those whose times do not tell. None where no
+    problem has both; 0 to 1 where none of those tells.
 
     >>> finish_order([[(1.0, True), (2.0, False), (3.0, True)], [(1.0, True)]]).value
     0.5
+    >>> finish_order([[(2.0, True), (2.0, False)]])
+    FinishOrder(value=0.5, lo=0.0, hi=1.0, problems=0, untold=1)
     """
     import numpy as np
 
-    shares: list[float] = []
+    shares, untold = list[float](), 0
     for samples in problems:
         first = np.array([seconds for seconds, right in samples if right])[:, None]
         second = np.array([seconds for seconds, right in samples if not right])[None, :]
-        if first.size and second.size:
+        if not (first.size and second.size):
+            continue
+        if _has_shared_times(samples):
+            untold += 1
+        else:
             shares.append(float(((first < second) + 0.5 * (first == second)).mean()))
-    return FinishOrder(**asdict(bootstrap(shares, seed=seed)), problems=len(shares)) if shares else None
+    if not (shares or untold):
+        return None
+    by = bootstrap(shares, seed=seed) if shares else Interval(value=0.5, lo=0.0, hi=1.0)
+    return FinishOrder(**asdict(by), problems=len(shares), untold=untold or None)
+
+
+def _has_shared_times(samples: Sequence[tuple[float, bool]]) -> bool:
+    """Return whether a problem's times say nothing of which answers were first.
+
+    All its right and wrong ones may have one time. Those of a batch have the batch's, and stand side by side.
+    """
+    times = [seconds for seconds, _ in samples]
+    is_batched = len(list(groupby(times))) == len({*times}) and 2 * len({*times}) <= len(times)
+    return is_batched or len({*times}) == 1
 
 
 def describe_finish_order(bias: FinishOrder | None) -> str:
@@ -55,6 +83,12 @@ def describe_finish_order(bias: FinishOrder | None) -> str:
     """
     if bias is None:
         return "finish order: no problem has both right and wrong answers, so no bias can be measured"
+    if not bias.is_recorded:
+        return (
+            f"finish order: not recorded: samples share their times, as those of a batch do, in "
+            f"{counted(bias.untold or 0, 'problem')} of {(bias.untold or 0) + (bias.problems or 0)} with both right "
+            "and wrong answers"
+        )
     if not bias.is_known:
         return (
             f"finish order: too few to say: {counted(bias.problems or 0, 'problem')} "

@@ -31,6 +31,7 @@ _VOTES_NEED = {"logprob": "logprobs", "tail": "logprob_tail", "length": "tokens"
 """{vote: what it weighs a sample by}."""
 _CURES = {
     "seconds": "import the logs again with --columns seconds=… or --pace",
+    "own seconds": "import the logs again with --columns seconds=… of each sample, not of a batch, or --pace where tokens differ",
     "tokens": "import the logs again with --columns tokens=…",
     "logprobs": "record from an engine that knows log-probabilities",
     "logprob_tail": "record from an engine that knows them: the mean of all tokens is not that of the last",
@@ -95,13 +96,15 @@ def check_recorded(pool: Pool, grid: Grid, submissions: Submissions) -> None:
     uncut = max(1, pool.longest)
     uses = [
         *((f"the stopping rule {stop}", "seconds") for stop in grid.stop if stop != "none"),
+        *((f"the stopping rule {stop}", "own seconds") for stop in grid.stop if stop != "none"),
         *(("a clock", "seconds") for wall in grid.walls if wall is not None),
         *((counted(slots, "slot"), "seconds") for slots in (submissions.slots,) if slots is not None),
         *((f"a cap of {counted(cap, 'token')}", "tokens") for cap in grid.max_tokens if cap != uncut),
         *((f"the vote {vote}", _VOTES_NEED[vote]) for vote in grid.vote if vote in _VOTES_NEED),
     ]
+    lacking = pool.missing if pool.is_ordered else {*pool.missing, "own seconds"}
     for use, needed in uses:
-        if needed in pool.missing:
+        if needed in lacking:
             words = _WORDS.get(needed, f"{needed} were")
             raise UserError(
                 f"{use} can be replayed only where every sample's {words} recorded",

@@ -222,8 +222,9 @@ class Pool:
 
     @property
     def is_harvested(self) -> bool:
-        """Whether samples that were cut were made to answer."""
-        return any(item.forced for item in self.problems)
+        """Whether samples that were cut without an answer were made to give one, as far as there are any."""
+        every = (sample for item in self.problems for sample in item.samples)
+        return any(item.forced for item in self.problems) or not any(sample.needs_harvest for sample in every)
 
     @cached_property
     def finish_order(self) -> FinishOrder | None:
@@ -231,6 +232,11 @@ class Pool:
         if "seconds" in self.missing:
             return None
         return finish_order([finish_times(item.samples, item.verdicts) for item in self.problems])
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether the samples' times say which finished first, as far as that changes a score."""
+        return "seconds" not in self.missing and (self.finish_order is None or self.finish_order.is_recorded)
 
     def table(self, values: Callable[[Recorded], Sequence[float]], *, fill: float, kind: str) -> "Array":
         """Return (problems, samples): a value for each sample, `fill` where a problem has fewer than others."""
