@@ -16,7 +16,6 @@ from eval.repair import repair_samples
 from mathlete.command import Command, console, progress
 from mathlete.competitions import Competition, competition
 from mathlete.errors import UserError, require
-from mathlete.folders import require_result_file
 from mathlete.runs import MANIFEST, Leftovers, read_json, run_step, sha256_file, sha256_json, verify_if_made, write_json
 from mathlete.shipped import find_recording, name_recording, suggest_recording
 from mathlete.text import agree
@@ -95,8 +94,10 @@ class SelectionSettings:
     versus: tuple[Path, ...] = ()
     """Runs of other models, on which the policies are candidates too; with --select."""
 
-    def check(self) -> None:
-        """Raise UserError where a value is out of its range, or does nothing."""
+    def check(self, *, simulations: int) -> None:
+        """Raise UserError where a value is out of its range, does nothing, or so many simulations say nothing of it."""
+        few = self.select is not None and simulations < 2
+        require(("simulations", simulations, not few, "at least 2 with --select"), cure="leave it out")
         require(
             ("select", self.select, self.select is None or 1 <= self.select <= 100, "1 to 100"),
             ("versus", [*map(str, self.versus)], not self.versus or self.select is not None, "given with --select"),
@@ -174,10 +175,10 @@ class ReplaySettings:
 
 def replay(settings: ReplaySettings) -> dict[str, object]:
     """Print what each policy would score and cost, write it, and return it."""
-    from mathlete.replay import Replay
+    from mathlete.replay import Choice, Replay
 
     settings.simulation.check()
-    settings.selection.check()
+    settings.selection.check(simulations=settings.simulation.simulations)
     out = console(json=settings.json)
     if settings.repair:
         repair_samples((*settings.folders, *settings.others), say=out.print)
@@ -192,7 +193,7 @@ def replay(settings: ReplaySettings) -> dict[str, object]:
         verify_if_made(folder)
     outcome = require_runs(every, reason=settings.accept_refused, say=partial(out.print, markup=False))
     if settings.write_policy:
-        require_result_file(settings.write_policy)
+        Choice.require_place(settings.write_policy)
     step = run_step(
         "replay",
         folder=settings.folder,
@@ -227,6 +228,7 @@ def hand_in(result: "Replay", settings: ReplaySettings, *, out: "Console") -> No
             cure="try --budget SECONDS or SECONDS:FLOOR:CEILING too",
         )
     if not best:
+        out.print("nothing to hand in: no notebook has a clock without allowances; try --budget SECONDS or none too")
         return
     if not (best.is_fit or file):
         out.print(f"nothing to hand in: {best.unfit}", markup=False)

@@ -11,14 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mathlete.competitions import competition
 from mathlete.errors import UserError
 from mathlete.models import find_model, load_prompt_format
 from mathlete.problems import Problem
 from mathlete.reasoning import MARKS, close_text
+from mathlete.replay import Grid, Submissions, replay_pool
 from mathlete.replay.sampler import ReplaySampler
 from mathlete.sampling import Sample, SampleLog, SamplingConfig, find_ending, read_samples
 from mathlete.sampling.box import opens_box
 from mathlete.sampling.harvest import Finish, Harvest
+from mathlete.scoring import Pool
 from mathlete.solve import Policy, Solution, solve
 from mathlete.solve.clock import VirtualClock
 from mathlete.solve.voting import VOTES
@@ -226,6 +229,16 @@ def test_the_engine_fills_the_box_of_each_sample(engine: Callable[[list[Sample]]
     assert tails[0].finish == "boxed"
     # What each says is what it would say alone.
     assert [one.text for one in engine(cut[:1])] == [tails[0].text]
+
+
+def test_where_nothing_was_cut_the_forced_answers_are_none() -> None:
+    problem, whole = Problem(id="p", statement="?", gold="7"), [draw(0, "7"), draw(1, "8")]
+    cut = [draw(0, "7"), draw(1, None)]
+    assert [Pool.of([problem], {"p": samples}).is_harvested for samples in (whole, cut)] == [True, False]
+    submissions = Submissions(simulations=10, questions=1, rules=competition("aimo-3"), slots=None, seed=0)
+    grid = Grid(n=(2,), max_tokens=(99,), stop=("none",), vote=("majority",), walls=(None,), harvest=(0.0, 0.25))
+    outcomes = replay_pool(Pool.of([problem], {"p": whole}), grid, submissions).outcomes
+    assert [one.change.value for one in outcomes] == [0.0, 0.0]
 
 
 def test_a_finished_run_is_extended_by_forced_answers_alone(workdir: Path, evaluate: CommandLine) -> None:

@@ -237,6 +237,22 @@ def test_a_clock_without_allowances_is_not_handed_on(evaluate: CommandLine) -> N
     refused = evaluate("replay", "pocket", "--simulations", 100, *words).refusal
     assert "a policy to hand on needs a clock with allowances" in refused
     assert not Path("policy.json").exists()
+    told = evaluate("replay", "pocket", "--simulations", 100, *words[:-2], "--select", 2).stdout
+    unfit = "no notebook has a clock without allowances; try --budget SECONDS or none too"
+    assert f"nothing to hand in: {unfit}" in told
+    assert f"though {unfit}" in told
+
+
+def test_a_policy_file_replaces_no_other_file(workdir: Path, evaluate: CommandLine) -> None:
+    words = ("replay", "pocket", "--n", 1, "--stop", "none", "--simulations", 20, "--write-policy")
+    for content in ("notes", '{"policy": "all/majority"}'):
+        Path("own.json").write_text(content)
+        refused = evaluate(*words, "own.json").refusal
+        assert "--write-policy may only replace a policy file, got own.json" in refused
+        assert Path("own.json").read_text() == content
+    for _ in range(2):
+        assert evaluate(*words, "policy.json").code == 0
+    assert Choice.read(Path("policy.json")).n == 1
 
 
 def outcome(vote: str, lo: float, informative: int, score: float, harvest: float) -> Outcome:

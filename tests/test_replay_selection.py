@@ -213,6 +213,8 @@ def test_the_command_selects_among_policies_and_models(workdir: Path, evaluate: 
     assert [one["name"] for one in selection["candidates"]] == ["a · n=2 · none", "b · n=2 · none"]
     # Only the problems that both have are asked.
     assert both.result["problems"] == 21
+    assert "9 problems that only some of the runs have are left out" in both.stderr
+    assert "left out" not in alone.stderr
     assert selection["regret"] == pytest.approx(selection["by_replay"] - selection["by_public"])
     assert "a regret of" in both.stderr
     written = json.loads(Path(both.result["run"], "replay.json").read_text())
@@ -227,6 +229,8 @@ def test_the_command_selects_among_policies_and_models(workdir: Path, evaluate: 
     ("words", "message"),
     [
         (("--select", 0), "--select must be 1 to 100, got 0"),
+        (("--select", 2, "--simulations", 1), "--simulations must be at least 2 with --select, got 1"),
+        (("--max-tokens", 0), "--max-tokens must be at least 1, got 0"),
         (("--versus", "a"), "--versus must be given with --select"),
         (("--select", 2, "--versus", "gone"), "a run that is replayed must be a folder, got gone"),
         (("--select", 2, "--versus", "other"), "two runs compare only on problems they share"),

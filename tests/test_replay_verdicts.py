@@ -122,6 +122,14 @@ def test_a_stop_is_handed_in_that_is_safe(outcomes: list[Outcome], chosen: str) 
     assert ("stop" in best.passed_over) == bool(unsafe)
 
 
+def test_a_rule_that_has_too_few_samples_to_stop_is_not_called_safe() -> None:
+    outcomes = [replace(stopped(stop, 9.0, (0, 0, 0), 0), n=4) for stop in ("none", "exact", "votes4", "aimo2", "esc8")]
+    safe, idle = describe_safety(outcomes, questions=50)
+    assert safe.endswith("lost at the low end): exact")
+    assert idle == "never stops before the last sample, with so few: votes4, aimo2, esc8"
+    assert describe_safety([replace(outcomes[2], n=n) for n in (4, 8)], questions=50)[0].endswith(": votes4")
+
+
 @pytest.mark.parametrize(
     ("score", "by_stop", "stop"),
     [

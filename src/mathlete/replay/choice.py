@@ -7,6 +7,7 @@ from typing import Self
 
 from mathlete.competitions import Competition
 from mathlete.errors import UserError
+from mathlete.folders import require_result_file
 from mathlete.prompts import PromptSettings
 from mathlete.replay.drawn import DrawnAs, is_sayable, list_words, require_types
 from mathlete.replay.outcomes import Outcome
@@ -174,6 +175,22 @@ class Choice:
         write_json(
             file, {name: value for name, value in asdict(self).items() if name not in _SELDOM or value not in (0, None)}
         )
+
+    @classmethod
+    def require_place(cls, file: Path) -> None:
+        """Check that a choice may be written to the file, before the work for it is done.
+
+        Raises:
+            UserError: it is no place for a result (`require_result_file`), or another file, which would be lost.
+        """
+        require_result_file(file)
+        if not file.is_file():
+            return
+        try:
+            cls.read(file)
+        except UserError as error:
+            rule = "--write-policy may only replace a policy file"
+            raise UserError(rule, value=str(file), cure="name another file, or delete it first") from error
 
     @classmethod
     def read(cls, file: Path) -> Self:

@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING
 
 from mathlete.competitions import Competition
-from mathlete.errors import UserError
+from mathlete.errors import UserError, require
 from mathlete.metrics import Interval, bootstrap
 from mathlete.replay.outcomes import Change, Cost, Grid, Outcome, Score, Submissions
 from mathlete.replay.questions import draw_submissions
@@ -19,7 +19,6 @@ from mathlete.replay.simulation import (
     rows_per_problem,
     simulate,
 )
-from mathlete.sampling import SamplingConfig
 from mathlete.scoring import Pool
 from mathlete.solve import Policy
 from mathlete.text import agree, counted
@@ -31,7 +30,7 @@ _VOTES_NEED = {"logprob": "logprobs", "tail": "logprob_tail", "length": "tokens"
 """{vote: what it weighs a sample by}."""
 _CURES = {
     "seconds": "import the logs again with --columns seconds=… or --pace",
-    "own seconds": "import the logs again with --columns seconds=… of each sample, not of a batch, or --pace where tokens differ",
+    "own seconds": "import the logs again with --columns seconds=… of each sample alone, or --pace where tokens differ",
     "tokens": "import the logs again with --columns tokens=…",
     "logprobs": "record from an engine that knows log-probabilities",
     "logprob_tail": "record from an engine that knows them: the mean of all tokens is not that of the last",
@@ -59,7 +58,7 @@ def simulate_policies(
             cure="replay a smaller n, or record more samples",
         )
     for cap in grid.max_tokens:
-        replace(SamplingConfig(), max_tokens=cap).check()
+        require(("max-tokens", cap, cap >= 1, "at least 1"), cure="leave it out: no cap is tried then")
     for weight in grid.harvest:
         Policy(harvest=weight).check()
     check_recorded(pool, grid, submissions)

@@ -17,6 +17,8 @@ from mathlete.replay.outcomes import Outcome, find_low_end
 _ALIKE = 0.005
 """Difference in score that no table shows, and that the choice of the simulated questions may have made."""
 _NO_STOP = "no stop that was tried is shown to be safe; try --stop none too"
+NO_CLOCK = "no notebook has a clock without allowances; try --budget SECONDS or none too"
+"""Why nothing may be handed in where only such clocks were tried."""
 _FIT = {
     "vote": "majority's and those whose vote is shown to beat it",
     "stop": "those whose stop is safe, or pays under its clock",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mathlete.metrics import INFORMATIVE, Interval, judge_change
 from mathlete.replay.outcomes import SAFE_LOSS, Outcome
 from mathlete.replay.ranking import group_stops, list_safe_stops
+from mathlete.solve import Policy
 from mathlete.text import agree, counted
 
 _FEW = "too few to say"
@@ -43,14 +44,20 @@ def describe_safety(outcomes: Sequence[Outcome], *, questions: int) -> list[str]
     rules.pop("none", None)
     if not rules:
         return []
-    safe = list_safe_stops(outcomes, questions=questions)
+    idle = [stop for stop, tried in rules.items() if not any(map(_can_stop, tried))]
+    safe = [stop for stop in list_safe_stops(outcomes, questions=questions) if stop not in idle]
     # Of the others the worst n is named, by the end of the interval that made it unsafe.
-    unsafe = [_describe_unsafe(stop, tried, questions) for stop, tried in rules.items() if stop not in safe]
+    unsafe = [_describe_unsafe(stop, tried, questions) for stop, tried in rules.items() if stop not in (*safe, *idle)]
     limit = f"at most {100 * SAFE_LOSS:g}% of the questions lost at the low end"
     return [
         f"safe on this run ({limit}): {', '.join(stop for stop in rules if stop in safe) or 'no rule tried'}",
+        *([f"never stops before the last sample, with so few: {', '.join(idle)}"] if idle else []),
         *([f"not shown safe: {', '.join(unsafe)}"] if unsafe else []),
     ]
+
+
+def _can_stop(outcome: Outcome) -> bool:
+    return Policy(stop=outcome.stop, n=outcome.n).fewest_samples < outcome.n
 
 
 def _describe_unsafe(stop: str, tried: Sequence[Outcome], questions: int) -> str:
