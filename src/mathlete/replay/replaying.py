@@ -162,9 +162,7 @@ def replay_pool(
         UserError: a policy needs more samples than are recorded, or a value is out of its range.
     """
     began = time.monotonic() if began is None else began
-    every = {item.problem.id for of in (pool, *versus) for item in of.problems}
     pool, *others = Pool.share([pool, *versus])
-    left_out = len(every) - len(pool.problems)
     seasons = Seasons(submissions, select=select, problems=len(pool.problems)) if select else None
 
     drawn: dict[str, tuple[int, int]] = {}
@@ -186,8 +184,8 @@ def replay_pool(
             simulate_policies(other, of_other, submissions, on_outcome=partial(enter, f"{other.name} · ", other))
         )
     outcomes, best = tried[0], find_best(tried, questions=submissions.questions, rules=submissions.rules)
-    entered = [one for of in tried for one in of]
-    at = next((number for number, one in enumerate(entered) if best and one is best.outcome), None)
+    every = [one for of in tried for one in of]
+    at = next((number for number, one in enumerate(every) if best and one is best.outcome), None)
     selection = CandidateChoice.of(seasons, best=at, unfit=best.unfit if best else NO_CLOCK) if seasons else None
     return Replay(
         simulations=submissions.simulations,
@@ -201,8 +199,7 @@ def replay_pool(
             *_describe(outcomes, pool, submissions.questions),
             *(selection.describe(questions=submissions.questions) if selection else ()),
             *describe_shared_samples(drawn),
-            *[f"{counted(left_out, 'problem')} that only some of the runs have {agree(left_out, 'is', 'are')} left out"]
-            * bool(left_out),
+            *pool.describe_left_out(),
         ],
         selection=selection,
         recording=pool.name,

@@ -31,6 +31,7 @@ from mathlete.scoring.pooling import (
 )
 from mathlete.scoring.results import ProblemResult
 from mathlete.shipped import name_recording, suggest_recording
+from mathlete.text import agree, counted
 
 if TYPE_CHECKING:
     from mathlete.scoring.ballot import Array
@@ -70,6 +71,8 @@ class Pool:
     missing: frozenset[str] = frozenset()
     """What was not recorded: `seconds`, `tokens`, `text`, `logprobs`, `logprob_tail`. The samples' fields then hold
     nothing."""
+    left_out: int = 0
+    """Problems that only some of the runs had with which it was cut to those that all share."""
     cut_at: int | None = None
     """The smallest cap that cut samples, tokens: what they would have said beyond is not known. None: none did."""
 
@@ -184,7 +187,17 @@ class Pool:
                     value=f"{name}, with {differs}, which differs between the runs",
                     cure=_choose_cure(by_id[0][name].problem, other[name].problem, otherwise=cure),
                 )
-        return [replace(pool, problems=[of[name] for name in shared]) for pool, of in zip(pools, by_id, strict=True)]
+        left_out = len({name for of in by_id for name in of}) - len(shared)
+        return [
+            replace(pool, problems=[of[name] for name in shared], left_out=pool.left_out + left_out)
+            for pool, of in zip(pools, by_id, strict=True)
+        ]
+
+    def describe_left_out(self) -> list[str]:
+        """Return a sentence on the problems that are left out (`share`); none where there are none."""
+        words = agree(self.left_out, "is", "are")
+        said = f"{counted(self.left_out, 'problem')} that only some of the runs have {words} left out"
+        return [said] * bool(self.left_out)
 
     @property
     def is_uneven(self) -> bool:
