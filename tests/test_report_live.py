@@ -104,9 +104,9 @@ def test_a_port_that_is_taken_and_a_run_that_is_none_are_refused(served: int, ru
 def replayed(tmp_path_factory: pytest.TempPathFactory, evaluate: CommandLine, lean: Extras) -> Path:
     """A replay of a made-up run."""
     folder = tmp_path_factory.mktemp("replay")
-    run = record(
-        folder / "run", [(problem(f"p{at}"), answers("9", "9", "7", "9", "9", "7", "9", "9")) for at in range(6)]
-    )
+    # Each ends at a time of its own: else no rule could be replayed.
+    told = [{**one, "seconds": 1 + at / 1000} for at, one in enumerate(answers("9", "9", "7", "9", "9", "7", "9", "9"))]
+    run = record(folder / "run", [(problem(f"p{at}"), told) for at in range(6)])
     words = (
         "--n",
         2,
