@@ -1,6 +1,5 @@
 """Rows of files in any columns as problems with traces: each layout is recognised by its structure."""
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -24,6 +23,7 @@ from mathlete.corpus.cells import (
 from mathlete.corpus.chats import chat_of, make_chat
 from mathlete.corpus.columns import ColumnUse, Reading
 from mathlete.corpus.pairs import REPLIES, RowPlace, add_system, as_list, find_reply, read_pairs, require_text
+from mathlete.corpus.requests import drop_requests
 from mathlete.corpus.tables import read_rows
 from mathlete.corpus.turns import (
     REASONINGS,
@@ -35,7 +35,6 @@ from mathlete.corpus.turns import (
 )
 from mathlete.errors import OnBad, UserError, stop
 from mathlete.problems import Problem, parse_problem, read_problems
-from mathlete.prompts import INSTRUCTION
 from mathlete.reasoning import has_marks
 from mathlete.traces import Completion, Trace, TracedProblem, Turn, read_completion, read_trace
 
@@ -59,11 +58,6 @@ _LAYOUTS = (
 )
 """The layouts in words."""
 _CURE = 'write one {"id": "…", "statement": "…", "gold": "…", "trace": "…", "answer": "…"} a line'
-_INSTRUCTION = re.compile(
-    r"\s*(?:please\s+)?(?:reason|think)\s+step\s+by\s+step,?\s+and\s+put\s+your\s+(?:final\s+)?answer\s+"
-    r"(?:with)?in\s+\\boxed\{\}\.?\s*",
-    re.I,
-)
 
 
 def read_traced(path: Path, *, on_bad: OnBad = stop) -> Iterator[TracedProblem]:
@@ -233,9 +227,7 @@ def _make_traced(row: Cells, turns: Sequence[Turn], place: RowPlace) -> TracedPr
         )
     text = spoken[1].completion
     # The prompt adds the model's own instruction; one that came with the question would stand there twice.
-    statement = spoken[0].text.replace(INSTRUCTION, "").strip()
-    if "boxed" in statement:  # the search takes long in a text of blanks
-        statement = _INSTRUCTION.sub("\n", statement).strip()
+    statement = drop_requests(spoken[0].text)
     # Behind reasoning in a field of its own, a reply that is the answer alone equals the gold, and repeats nothing.
     reply = spoken[1].text
     repeated = "" if spoken[1].thought and not WORKED.search(reply) and not is_long(reply) else reply
