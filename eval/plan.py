@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 from eval.settings import EvalSettings
+from mathlete.errors import UserError
 from mathlete.models import Device, ModelSource, Shape, find_model, pick_default_model
 
 PROMPT_TOKENS = 1024
@@ -98,9 +99,20 @@ def print_plan(settings: EvalSettings, *, say: Callable[[str], None]) -> dict[st
 
 
 def count_weights(source: ModelSource, shape: Shape, *, precision: str, device: Device) -> tuple[int, str]:
-    """Return (bytes of the weights, how they are held)."""
+    """Return (bytes of the weights, how they are held).
+
+    Raises:
+        UserError: a quantised model's folder has no weights, and no index that tells their size.
+    """
     if precision == "auto" and source.folder is not None and source.is_quantized():
-        return source.weight_bytes, "weights as its folder has them"
+        known = source.measure_weights()
+        if not (size := known.size or source.weight_bytes):
+            raise UserError(
+                "a plan takes the size of quantised weights from their files",
+                value=f"{source.location}: {known.source}",
+                cure="download them, or name the precision, such as --model.precision nf4",
+            )
+        return size, "weights as its folder has them"
     width = 4 if device.dtype == "float32" else 2
     # An 8-bit weight is a byte, one in NF4 half a byte and an eighth of a bit's scales beside it.
     per_weight = {"int8": 1.0, "nf4": 0.516}.get(precision, float(width))

@@ -92,7 +92,7 @@ def test_hostile_texts_are_read_in_one_pass(text: str) -> None:
 def test_requests_go_in_every_layout(tmp_path: Path) -> None:
     for request_ in REQUESTS:
         asked = f"{request_}\n{ASKED}\n{request_}"
-        rows = [
+        rows: list[dict[str, object]] = [
             {"messages": [{"role": "user", "content": asked}, {"role": "assistant", "content": REPLY}]},
             {"conversations": [{"from": "human", "value": asked}, {"from": "gpt", "value": REPLY}]},
             {"problem": asked, "solution": REPLY},

@@ -51,6 +51,9 @@ def test_a_history_and_a_context_belong_to_the_question() -> None:
     assert [turn.text for turn in last.turns] == ["Who are you?", "I look after the machines.", "And now?", SAID]
     with pytest.raises(UserError, match="one question and one answer, got user, assistant, user, assistant"):
         talk(row, task="math")
+    said = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": SAID}]
+    with pytest.raises(UserError, match="set of preferences, whose chosen and rejected are whole conversations"):
+        talk({"prompt": "Who?", "chosen": said, "rejected": said}, task="math")
     with pytest.raises(UserError, match=r"history must be pairs of texts, got 'Who are you\?'"):
         talk({**row, "history": ["Who are you?"]})
     (only,) = talk({"instruction": "How full?", "context": "Of /data.", "response": SAID, "category": "qa"})

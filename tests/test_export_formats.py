@@ -245,11 +245,14 @@ EACH_DIGIT = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individu
 
 
 @pytest.mark.parametrize(("before", "name"), sample((EACH_DIGIT, "smollm"), slow=[(BYTES, "gpt-2")]))
-def test_llama_cpp_splits_text_as_smollms_and_gpt_2s_tokenizers_do(tmp_path: Path, before: Any, name: str) -> None:
+def test_llama_cpp_splits_text_as_smollms_and_gpt_2s_tokenizers_do(
+    tmp_path: Path, before: Any, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     gguf = pytest.importorskip("gguf", reason="needs the package gguf")
     merged = shutil.copytree(POCKET, tmp_path / "merged")
     write_json(merged / "tokenizer.json", {**read_json(merged / "tokenizer.json"), "pre_tokenizer": before})
     write_format(tmp_path / "q8_0", merged=merged, name="q8_0", settings=Export())
+    assert "TemplateProcessing" not in capsys.readouterr().err
     fields = gguf.GGUFReader(tmp_path / "q8_0" / Q8_0.file).fields
     assert fields["tokenizer.ggml.pre"].contents() == name
     server, tokenizer = serve(tmp_path / "q8_0"), load_prompt_format(find_model(str(merged))).tokenizer

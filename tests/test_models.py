@@ -33,6 +33,8 @@ def copy(tmp_path: Path) -> Path:
         ("pockett", r"'pockett'.*\n.*did you mean pocket\?"),
         ("r1-qwen-7", r"'r1-qwen-7'.*\n.*did you mean r1-qwen-7b"),
         ("./no/such/folder", "an existing folder or a hub id"),
+        ("./some/MODEL.gguf", r"name the model that the GGUF was made of: its folder of config\.json"),
+        ("some/model-q8_0.gguf", "the model that the GGUF was made of"),
     ],
 )
 def test_unknown_model_names_the_nearest(name: str, message: str) -> None:
@@ -42,6 +44,9 @@ def test_unknown_model_names_the_nearest(name: str, message: str) -> None:
 
 def test_folder_without_config_is_not_a_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"a model folder needs config\.json"):
+        find_model(str(tmp_path))
+    (tmp_path / "model.gguf").touch()
+    with pytest.raises(UserError, match="the model that the GGUF was made of"):
         find_model(str(tmp_path))
 
 

@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 
 from eval.plan import PROMPT_TOKENS, plan_engines
 from mathlete.errors import UserError
-from mathlete.models import GPUS, Device, Shape
+from mathlete.models import GPUS, Device, Shape, find_model
 from mathlete.models.shapes import SHAPES
 from mathlete.tune.fitting import make_plan
 from mathlete.tune.hours import ROWS, UTILISATION
@@ -150,6 +152,19 @@ def test_a_plan_of_drawing_is_printed_and_ends_with_1_where_it_does_not_fit(eval
     assert told["fits"]
     assert [room["engine"] for room in told["engines"]] == ["transformers", "vllm, each of 4 GPUs"]
     assert "add --plan" in evaluate("aimo_val", "--model", "pocket", "--device", "t4").refusal
+
+
+def test_a_plan_is_made_of_no_quantised_weights_that_are_not_there(evaluate: CommandLine, tmp_path: Path) -> None:
+    for file in Path(find_model("pocket").location).glob("*.json"):
+        shutil.copy(file, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "awq", "bits": 4}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    words = ("aimo_val", "--model", tmp_path, "--plan", "--device", "t4x2")
+    assert "a plan takes the size of quantised weights from their files" in evaluate(*words).refusal
+    index = {"metadata": {"total_size": 2**30}, "weight_map": {}}
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "weights 1.0" in evaluate(*words).stdout
 
 
 def test_the_preset_is_split_and_what_was_named_is_kept(train: CommandLine) -> None:

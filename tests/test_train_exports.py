@@ -50,8 +50,10 @@ def test_each_format_has_a_folder_with_its_cost_and_its_card(workdir: Path, trai
             assert str(read_json(Path("run") / step / "manifest.json")["key"]) in card
         for file in folder.glob("*model*"):
             assert f"| {file.name} | `{sha256_file(file)}` |" in card
-    again = train(*WORDS, "--export.formats", "w8a16", "w8a8", "q8_0").result
-    assert {"export", "export-w8a16", "export-w8a8", "export-q8_0"} <= set(again["skipped"])
+    again = train(*WORDS, "--export.formats", "w8a16", "w8a8", "q8_0")
+    assert {"export", "export-w8a16", "export-w8a8", "export-q8_0"} <= set(again.result["skipped"])
+    named = "run/export-w8a16 or run/export-w8a8 or run/export-q8_0"
+    assert f"the model to serve is {named}; int8, which is always made, is run/export" in again.stderr
 
 
 def test_a_gpu_that_cannot_run_a_format_is_refused_before_anything_is_made(workdir: Path, train: CommandLine) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import is_dataclass, replace
 from functools import partial
+from pathlib import Path
 
 from mathlete.command import Command, busy, console
 from mathlete.errors import UserError
@@ -103,8 +104,18 @@ def train_math(settings: MathSettings) -> dict[str, object]:
     ranks.dismiss_others()
     # A run may have none of `export` itself, only those of other formats.
     last = next((step for step in steps if step.name == settings.until), steps[-1])
-    out.print(f"{run.folder}: {_LAST_WORDS[settings.until]} {last.folder}")
+    out.print(f"{run.folder}: {_LAST_WORDS[settings.until]} {_tell_made(settings, run.folder, last)}")
     return {"run": str(run.folder), last.name: str(last.folder), **summarize(steps)}
+
+
+def _tell_made(settings: MathSettings, run: Path, last: Step) -> str:
+    """Return what the run made, in words: the formats that were asked for, and int8 beside them."""
+    named = settings.after.export.named
+    if settings.until != "export" or DEFAULT_FORMAT in named:
+        return str(last.folder)
+    made = " or ".join(str(run / f"export-{name}") for name in named)
+    # A run may be finished without int8.
+    return f"{made}; {DEFAULT_FORMAT}, which is always made, is {last.folder}" if last.name == "export" else made
 
 
 def require_no_training(settings: MathSettings) -> None:

@@ -155,6 +155,8 @@ class MathRun:
     def try_gates(self, folder: Path, data: Path, *, advance: Advance) -> dict[str, object]:
         """Try merge and formats, before the first step of a training that they follow; return what was found."""
         settings, after = self.settings, self.settings.after
+        if settings.until == "tune" and after.survival.trial_rows and settings.recipe.spec.mergeable:
+            self.say("merge and formats are not tried before a training with --until tune: they are judged after it")
         if settings.until not in ("merge", "export") or not after.survival.trial_rows:
             return {}
         trial = GateTrial(

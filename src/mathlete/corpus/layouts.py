@@ -58,6 +58,10 @@ _LAYOUTS = (
 )
 """The layouts in words."""
 _CURE = 'write one {"id": "…", "statement": "…", "gold": "…", "trace": "…", "answer": "…"} a line'
+_REPEATED = (
+    "this is a set of preferences, whose chosen and rejected are whole conversations that repeat the prompt: keep the "
+    "last turn of chosen alone, as completion, and leave rejected out"
+)
 
 
 def read_traced(path: Path, *, on_bad: OnBad = stop) -> Iterator[TracedProblem]:
@@ -223,7 +227,9 @@ def _make_traced(row: Cells, turns: Sequence[Turn], place: RowPlace) -> TracedPr
         raise UserError(
             f"{place.where}: a conversation must be one question and one answer",
             value=", ".join(turn.role for turn in turns) or "no turn",
-            cure="take the first two turns, give each its own row, or train on all of them with --task chat",
+            cure=_REPEATED
+            if {"chosen", "rejected"} <= row.row.keys()
+            else "take the first two turns, give each its own row, or train on all of them with --task chat",
         )
     text = spoken[1].completion
     # The prompt adds the model's own instruction; one that came with the question would stand there twice.

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel
 
     from mathlete.models.weights import KnownSize
+_NO_GGUF = "name the model that the GGUF was made of: its folder of config.json and .safetensors files, or hub id"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -350,13 +351,11 @@ def find_model(name: str) -> ModelSource:
             raise UserError("a model folder needs config.json", value=name, cure=_find_model_near(Path(name)))
         return ModelSource(name=name, location=name)
     location, _, commit = name.partition("@")
-    if location.count("/") == 1 and not name.startswith((".", "/", "~")):
+    is_gguf = location.casefold().endswith(".gguf")
+    if location.count("/") == 1 and not is_gguf and not name.startswith((".", "/", "~")):
         return ModelSource(name=location, location=location, revision=commit or None)
-    raise UserError(
-        "the model must be a preset, an existing folder or a hub id like owner/name",
-        value=repr(name),
-        cure=nearest(name, MODEL_NAMES),
-    )
+    rule = "the model must be a preset, an existing folder or a hub id like owner/name"
+    raise UserError(rule, value=repr(name), cure=_NO_GGUF if is_gguf else nearest(name, MODEL_NAMES))
 
 
 def _find_model_near(folder: Path) -> str:
@@ -370,7 +369,8 @@ def _find_model_near(folder: Path) -> str:
     if (folder / "samples.jsonl").is_file():
         return "this is an evaluation's run: name the model that it evaluated"
     within = sorted(file.parent for file in folder.glob("*/config.json"))
-    return f"use {within[0]}" if len(within) == 1 else "name the folder the model is in"
+    other = _NO_GGUF if [*folder.glob("*.gguf")] else "name the folder the model is in"
+    return f"use {within[0]}" if len(within) == 1 else other
 
 
 def _find_cached_commits(location: str) -> list[str]:

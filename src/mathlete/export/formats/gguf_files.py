@@ -7,6 +7,7 @@ can only read. Names, metadata and the order of Llama's rotary halves are those 
 BPE as four families have it.
 """
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -185,6 +186,8 @@ def _add_tokens(writer: "GGUFWriter", merged: Path, *, split: str, size: int) ->
     writer.add_tokenizer_pre(split)
     writer.add_token_list(tokens)
     writer.add_token_types(types)
+    # It warns of a template of pairs that it does not know: no conversation is one.
+    logging.getLogger("gguf").setLevel(logging.ERROR)
     # Merges, special tokens, whether bos comes first, chat template.
     gguf.SpecialVocab(merged, load_merges=True, n_vocab=size).add_to_gguf(writer, quiet=True)
 
