@@ -110,7 +110,7 @@ def count_weights(source: ModelSource, shape: Shape, *, precision: str, device: 
             raise UserError(
                 "a plan takes the size of quantised weights from their files",
                 value=f"{source.location}: {known.source}",
-                cure="download them, or name the precision, such as --model.precision nf4",
+                cure="download them, or their index alone (model.safetensors.index.json)",
             )
         return size, "weights as its folder has them"
     width = 4 if device.dtype == "float32" else 2

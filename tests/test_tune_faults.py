@@ -115,7 +115,9 @@ def test_a_disk_without_room_ends_the_run_and_more_room_ends_it_well(workdir: Pa
     assert done.returncode == 2, done.stderr
     assert "the disk must have room" in done.stderr
     assert "no checkpoint was written yet" in done.stderr
-    assert train(*WORDS, "--tune.steps", "4").code == 0
+    again = train(*WORDS, "--tune.steps", "4")
+    assert again.code == 0
+    assert "merge and formats are not tried before a training with --until tune" in again.stdout
     points = [json.loads(line) for line in Path("run/adapter/metrics.jsonl").read_text().splitlines()]
     assert [point["step"] for point in points] == [1, 2, 3, 4]
     assert all(point["tokens_per_s"] > 0 for point in points)
