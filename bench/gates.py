@@ -24,9 +24,9 @@ from mathlete.corpus import open_source
 from mathlete.export import EXPORT_FORMATS, Export, TunedModel
 from mathlete.export.distributions import kl_divergence, log_probabilities, top1_agreement
 from mathlete.export.effect import rows_of_traces
-from mathlete.export.exact import EXACT
+from mathlete.export.exact import EXACT, store_in
 from mathlete.export.formats.writing import write_format
-from mathlete.export.merge import merge_in_memory, save_merged
+from mathlete.export.merge import save_merged
 from mathlete.jsonl import read_json_lines
 from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
 from mathlete.rows import RowFiles
@@ -137,8 +137,8 @@ class Bed:
 
     def merge(self, *, dtype: str, **changed: Any) -> tuple[float, float]:
         """Merge in memory, through a 16-bit type; `changed` fields of the tuned model make it a wrong one."""
-        model: Any = merge_in_memory(replace(self.tuned, **changed), dtype=dtype)
-        return self.compare(model.to(getattr(torch, dtype)).to(torch.float32).eval())
+        model = replace(self.tuned, **changed).merge(dtype=dtype)
+        return self.compare(store_in(store_in(model, dtype), EXACT))
 
     def export(self, name: str, **options: Any) -> tuple[float, float]:
         """Write a format and read it back."""
@@ -181,8 +181,8 @@ def halve_alpha(adapter: Path) -> None:
 CELLS: dict[str, Callable[[Bed], tuple[float, float]]] = {
     "noise: fp32 again": lambda bed: bed.compare(bed.tuned.load(dtype=EXACT)),
     "noise: fp32, another batch": lambda bed: bed.compare(bed.tuned.load(dtype=EXACT), copies=3, padding=5),
-    "noise: bfloat16": lambda bed: bed.compare(bed.tuned.load(dtype="bfloat16")),
-    "noise: float16": lambda bed: bed.compare(bed.tuned.load(dtype="float16")),
+    "noise: bfloat16": lambda bed: bed.compare(bed.tuned.load_served(dtype="bfloat16")),
+    "noise: float16": lambda bed: bed.compare(bed.tuned.load_served(dtype="float16")),
     "serving: fp32, weights packed": lambda bed: bed.serve(dtype=EXACT),
     "serving: bfloat16, weights packed": lambda bed: bed.serve(dtype="bfloat16"),
     "merge: float16": lambda bed: bed.merge(dtype="float16"),

@@ -23,7 +23,7 @@ from mathlete.export import (
 )
 from mathlete.export.distributions import kl_divergence, row_losses
 from mathlete.export.greedy import compare_greedy
-from mathlete.export.limits import find_breaches, find_kept_breaches, find_kl_breaches, find_merge_breaches
+from mathlete.export.limits import find_breaches, find_kept_breaches, find_merge_breaches
 from mathlete.export.merge import compare_bases, describe_bases
 from mathlete.export.records import EffectFigures, Hop, MergeFigures, SurvivalFigures, TuningChange
 from mathlete.gates import SURVIVAL, Noise
@@ -175,21 +175,28 @@ def test_a_merge_is_judged_by_its_best_type(kls: dict[str, float], noise: float,
     assert [message in str(breach) for breach in breached] == ([True] if message else [])
 
 
+def test_a_merge_that_a_trial_refuses_is_not_blamed_on_folders_that_are_not_there() -> None:
+    given: Any = {"dtype": "float16", "limits": Survival(kl_merged=1e-12), "noise": 0.0, "base": "dequant"}
+    (breach,) = find_merge_breaches({"float16": 1e-6}, is_random=True, **given)
+    assert "Fix: name a --model whose weights 16 bits hold, set --survival.kl-merged, or accept" in str(breach)
+
+
 @pytest.mark.parametrize(
     ("name", "kl", "noise", "foretold"),
     [
         ("int8", 1.5e-2, 1.6e-3, "passes"),
-        ("int8", 2.07e-2, 1.6e-3, "open"),  # SmolLM2-135M's, which passes after three steps
-        ("w8a8", 4.6e-2, 1.5e-3, "open"),
+        ("int8", 2.22e-2, 1.4e-3, "open"),  # SmolLM2-135M's
+        ("w8a8", 4.6e-2, 1.5e-3, "refused"),  # SmolLM2-135M's
         ("int8", 2e-1, 1.6e-3, "refused"),
-        ("int8", 3e-3, 2.8e-5, "refused"),  # the absolute limit grows with no noise
+        ("int8", 1.4e-3, 2.8e-5, "open"),  # of the absolute limit too
+        ("int8", 3e-3, 2.8e-5, "refused"),
         ("int8", math.nan, 1.6e-3, "refused"),
-        ("w4a16", 1e-1, 1.6e-3, "open"),
+        ("w4a16", 9e-2, 1.6e-3, "open"),
         ("w4a16", 8.1e-1, 1.5e-3, "refused"),
         ("merged", 1.0, 1.6e-3, "passes"),  # has a gate of its own
     ],
 )
-def test_a_trial_ends_a_run_only_where_no_noise_of_a_trained_model_would_excuse_it(
+def test_a_trial_ends_a_run_only_where_an_export_costs_twice_its_limit(
     name: str, kl: float, noise: float, foretold: str
 ) -> None:
     tuned = TunedModel(source=find_model("pocket"), data=Path(), adapter=Path())
@@ -197,15 +204,12 @@ def test_a_trial_ends_a_run_only_where_no_noise_of_a_trained_model_would_excuse_
     trial = GateTrial(tuned=tuned, recipe=Recipe(), limits=limits, formats=export, names=())
     random = Noise(again=0.0, batch=0.0, dtype="bfloat16", kl=noise, answered=0, changed=0)
     said = trial.foretell({name: kl}, noise=random, stored="float16")
-    assert ([*said.open] == [name], len(said.breaches)) == (foretold == "open", int(foretold == "refused"))
+    assert (said.open == (name,), len(said.breaches)) == (foretold == "open", int(foretold == "refused"))
     if foretold == "open":
-        assert f"above its limit as yet: {name}; the limit is measured anew after the training" in said.describe()
-        flags = {"int8": "--export.threshold 1", "w8a8": "--export.formats w8a16", "w4a16": "--export.formats w8a16"}
+        assert f"above its limit as yet: {name}; cost and limit are measured anew after the training" in said.describe()
+        flags = {"int8": "--export.threshold 1", "w4a16": "--export.formats w8a16"}
         assert f"To be sure: use {flags[name]}" in said.describe()
         assert "--accept-refused" not in said.describe()
-        trained = replace(random, kl=8 * noise)
-        given: Any = {"engine": "transformers", "limits": limits, "export": export, "stored": "float16"}
-        assert not [*find_kl_breaches(name, kl, noise=trained, **given)]
 
 
 def test_models_that_answer_nothing_are_shown_and_are_no_breach() -> None:

@@ -16,10 +16,11 @@ from bench import gates
 from mathlete.export import GateTrial, Survival, TunedModel
 from mathlete.export.distributions import kl_divergence, log_probabilities
 from mathlete.export.effect import rows_of_traces
-from mathlete.export.exact import EXACT, widen
+from mathlete.export.exact import EXACT, store_in, widen
 from mathlete.export.limits import find_merge_breaches
-from mathlete.export.merge import merge_in_memory
-from mathlete.export.noise import measure_exactly
+from mathlete.export.merge import save_merged
+from mathlete.export.noise import NOISY, measure_16bit, measure_exactly
+from mathlete.export.settings import MergeBase
 from mathlete.gates import (
     ACCEPT,
     SURVIVAL,
@@ -31,7 +32,7 @@ from mathlete.gates import (
     require_passed,
     require_run,
 )
-from mathlete.models import find_model, load_model, load_prompt_format
+from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
 from mathlete.runs import MANIFEST, read_json, write_json
@@ -65,8 +66,7 @@ class Untrained:
 
     def breaches(self, wrong: TunedModel) -> list[Refused]:
         """What the gate says of a merge, stored in 16 bits."""
-        merged: Any = merge_in_memory(wrong, dtype="float16")
-        merged = merged.to(torch.float16).to(torch.float32).eval()
+        merged = store_in(store_in(wrong.merge(dtype="float16"), "float16"), EXACT)
         kl = kl_divergence(self.reference, log_probabilities(merged, self.tuned.load_rows()))
         base = wrong.base
         return [*find_merge_breaches({"float16": kl}, dtype="float16", limits=Survival(), noise=self.noise, base=base)]
@@ -146,6 +146,20 @@ def test_the_trained_model_is_in_one_format(pocket: Untrained) -> None:
     dense = log_probabilities(load_4bit_base(pocket.tuned.source, dense=True), rows)
     assert kl_divergence(first, dense) < 1e-12
     assert pocket.noise < 1e-12
+
+
+@pytest.mark.parametrize("base", ["dequant", "original"])
+def test_the_noise_of_16_bits_is_that_of_the_model_as_served(
+    pocket: Untrained, tmp_path: Path, base: MergeBase
+) -> None:
+    """Of merged weights, whatever they will be merged into: an adapter apart from them loses more."""
+    save_merged(tmp_path, pocket.tuned, dtype=NOISY)
+    rows, source = pocket.tuned.load_rows(), ModelSource(name="merged", location=str(tmp_path))
+    served = kl_divergence(pocket.reference, log_probabilities(load_model(source, dtype=NOISY), rows))
+    tuned = replace(pocket.tuned, base=base)
+    assert measure_16bit(tuned, rows, reference=pocket.reference) == served
+    apart = kl_divergence(pocket.reference, log_probabilities(tuned.load(dtype=NOISY), rows))
+    assert apart != served
 
 
 def test_a_widened_model_computes_what_one_in_fp32_does() -> None:

@@ -74,7 +74,6 @@ def measure_effect(
         tuned,
         heldout,
         exact=exact,
-        served=after.log_probs[0],
         answers=after.answers[0],
         watch=lambda words: advance(2, 3, f"the noise of computing: {words}"),
     )

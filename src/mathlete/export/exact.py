@@ -24,6 +24,18 @@ def load_exact(source: ModelSource) -> "PreTrainedModel":
     return widen(load_model(source, precision="dense", dtype=str(source.read_config()["dtype"])))
 
 
+def store_in(model: "PreTrainedModel", dtype: str) -> "PreTrainedModel":
+    """Let a model hold its weights in a type, and return it in eval mode, as if it had been read from such files.
+
+    Its `to` would round the frequencies of its positions too, which are in no file and stay in fp32.
+    """
+    import torch
+
+    for weight in model.parameters():
+        weight.data = weight.data.to(getattr(torch, dtype))
+    return model.eval()
+
+
 def widen(model: "PreTrainedModel") -> "PreTrainedModel":
     """Let a dense model compute in fp32 with weights that stay in 16 bits; vectors, which are small, are converted."""
     import torch

@@ -36,7 +36,7 @@ def _forgot(general: TuningChange, most: str, flag: str, value: str) -> Refused:
 
 
 def find_merge_breaches(
-    kls: Mapping[str, float], *, dtype: str, limits: Survival, noise: float, base: MergeBase
+    kls: Mapping[str, float], *, dtype: str, limits: Survival, noise: float, base: MergeBase, is_random: bool = False
 ) -> Iterator[Refused]:
     """Yield the breach of a merge, if it is one.
 
@@ -46,6 +46,7 @@ def find_merge_breaches(
         limits: the settings.
         noise: KL of the trained model from itself in fp32.
         base: what was merged into.
+        is_random: whether the adapter is one of a trial, which is always of its base.
     """
     most = limits.merge_limit(noise)
     if not kls[dtype] <= most:  # a KL that is no number is a breach too
@@ -53,6 +54,8 @@ def find_merge_breaches(
         cure = (
             "merge with --merge-base dequant --overwrite, which is what was trained on"
             if base == "original"
+            else "name a --model whose weights 16 bits hold"
+            if is_random
             else "see that adapter and base are of one training: delete both folders and run the command again"
         )
         yield Refused(

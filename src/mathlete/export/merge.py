@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.export.distributions import kl_divergence, log_probabilities, row_losses
-from mathlete.export.exact import EXACT, load_exact, widen
+from mathlete.export.exact import EXACT, load_exact, store_in, widen
 from mathlete.export.limits import find_merge_breaches
 from mathlete.export.model_card import write_card
 from mathlete.export.noise import measure_exactly
@@ -21,9 +21,8 @@ from mathlete.export.settings import MergeBase, Survival
 from mathlete.export.tuned import TunedModel
 from mathlete.gates import GateOutcome, judge_breaches
 from mathlete.metrics import PairedChange, format_change, paired_change
-from mathlete.models import Device, ModelSource, load_model, load_prompt_format
+from mathlete.models import Device, ModelSource, load_prompt_format
 from mathlete.runs import Advance, read_json, require_space
-from mathlete.tune import load_4bit_base
 
 if TYPE_CHECKING:
     import torch
@@ -131,14 +130,12 @@ def write_merged(
 
 def _measure_other_base(tuned: TunedModel, *, rows: "Dataset", dtype: str) -> "dict[MergeBase, torch.Tensor]":
     """Measure the distributions of the merge into the other base; empty where only one base is at hand."""
-    import torch
-
     if tuned.source.is_quantized() or not tuned.is_adapter or tuned.on_16bit:
         return {}
     other: MergeBase = "original" if tuned.base == "dequant" else "dequant"
-    model: Any = merge_in_memory(replace(tuned, base=other), dtype=dtype).to(getattr(torch, dtype)).eval()
     # Through the storage type, as if it had been saved.
-    model = model.to(torch.float32) if Device.current().capability is None else widen(model)
+    model = store_in(replace(tuned, base=other).merge(dtype=dtype), dtype)
+    model = store_in(model, EXACT) if Device.current().capability is None else widen(model)
     return {other: log_probabilities(model, rows)}
 
 
@@ -216,7 +213,7 @@ def save_merged(merged: Path, tuned: TunedModel, *, dtype: str) -> int:
     import torch
 
     source = tuned.source
-    model: Any = merge_in_memory(tuned, dtype=dtype)
+    model: Any = tuned.merge(dtype=dtype)
     parameters = int(model.num_parameters())
     require_space(merged, needed_bytes=2 * parameters)
     # A base loaded from 4-bit files: save_original_format would try to re-quantise it, and fail.
@@ -241,23 +238,3 @@ def _name_special_tokens(model: "PreTrainedModel", tokenizer: "PreTrainedTokeniz
     if eos not in others:
         model.generation_config.eos_token_id = [eos, *others] if others else eos
     model.generation_config.pad_token_id = model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-
-
-def merge_in_memory(tuned: TunedModel, *, dtype: str) -> "PreTrainedModel":
-    """Return the model with the adapter in its weights, or with all its weights as they were trained.
-
-    On a CPU they are in fp32, on a GPU, which may have no room for that, in the type that they will be stored in.
-    """
-    from peft import PeftModel
-
-    held = EXACT if Device.current().capability is None else dtype
-    if not tuned.is_adapter:
-        return tuned.load(dtype=held)
-    # Any: peft puts attributes on the model that its class does not name.
-    model: Any = (
-        load_4bit_base(tuned.source, dense=True, dtype=held)
-        if tuned.base == "dequant"
-        else load_model(tuned.source, precision="dense", dtype=held)
-    )
-    merged: PreTrainedModel = PeftModel.from_pretrained(model, str(tuned.adapter)).merge_and_unload(safe_merge=True)
-    return merged

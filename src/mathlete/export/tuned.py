@@ -1,11 +1,11 @@
 """The model that training made, by the folders it lies in: what effect, merge and export are measured on."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mathlete.export.distributions import load_heldout_rows, log_probabilities
-from mathlete.export.exact import EXACT
+from mathlete.export.exact import EXACT, store_in
 from mathlete.export.greedy import Answers
 from mathlete.export.model_card import write_adapter_card
 from mathlete.export.reference import Heldout, Reference
@@ -54,6 +54,34 @@ class TunedModel:
         loaded: Any = AdapterFolder(self.adapter).load(self.source, dtype=dtype, on_16bit=self.on_16bit)
         model: PreTrainedModel = loaded
         return model
+
+    def merge(self, *, dtype: str) -> "PreTrainedModel":
+        """Return the model with the adapter in its weights, or with all its weights as they were trained.
+
+        On a CPU they are in fp32, on a GPU, which may have no room for that, in the type that they will be stored in.
+        """
+        from peft import PeftModel
+
+        held = EXACT if Device.current().capability is None else dtype
+        if not self.is_adapter:
+            return self.load(dtype=held)
+        # Any: peft puts attributes on the model that its class does not name.
+        model: Any = (
+            load_4bit_base(self.source, dense=True, dtype=held)
+            if self.base == "dequant"
+            else load_model(self.source, precision="dense", dtype=held)
+        )
+        merged: PreTrainedModel = PeftModel.from_pretrained(model, str(self.adapter)).merge_and_unload(safe_merge=True)
+        return merged
+
+    def load_served(self, *, dtype: str) -> "PreTrainedModel":
+        """Load the model as it is served, in eval mode: merged into the weights it was trained on, in a 16-bit type.
+
+        Beside these an adapter's small output is rounded away, layer by layer, which happens to no merged model.
+        """
+        own = replace(self, base="original" if self.on_16bit else "dequant")
+        # Bases are merged in the finer type, whatever it is served in: a step of bfloat16 hides most of an update.
+        return store_in(own.merge(dtype="float16"), dtype)
 
     def load_base(self) -> "PreTrainedModel":
         """Load the model that was trained as it was before: an adapter's 4-bit base, where it was trained on that."""
