@@ -52,8 +52,8 @@ def measure_exactly(model: "PreTrainedModel", rows: "Dataset", *, log_probs: "Te
 def measure_16bit(tuned: TunedModel, rows: "Dataset", *, reference: "Tensor") -> float:
     """Return what computing in a 16-bit type costs: KL from the model in fp32, of its merged weights, which are served.
 
-    An adapter apart from a 16-bit base loses most of a small update in each layer's output, which would be no noise of any
-    export: SmolLM2-135M's KL was 6.2e-3 after three steps of training, merged 1.6e-3, as before them.
+    An adapter apart from a 16-bit base loses most of a small update in each layer's output, which would be no noise of
+    any export: SmolLM2-135M's KL was 6.2e-3 after three steps of training, merged 1.6e-3, as before them.
     """
     return kl_divergence(reference, log_probabilities(tuned.load_served(dtype=NOISY), rows))
 

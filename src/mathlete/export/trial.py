@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 _SURE = 2.0
 """How many times its limit an export must cost with a random adapter for a trained one to be above it too.
 
-SmolLM2-135M's w8a16 cost 4.4e-3 with a random adapter and two thirds of that after three steps, its int8 2.2e-2 and 2.1e-2,
-beside a noise of 1.4e-3 and 1.6e-3; of single rows these figures differ by 1.6 times.
+SmolLM2-135M's w8a16 cost 4.4e-3 with a random adapter and two thirds of that after three steps, its int8 2.2e-2 and
+2.1e-2, beside a noise of 1.4e-3 and 1.6e-3; of single rows its int8 costs 1.8e-2 to 3.0e-2.
 """
 
 
