@@ -25,7 +25,7 @@ def load_exact(source: ModelSource) -> "PreTrainedModel":
 
 
 def store_in(model: "PreTrainedModel", dtype: str) -> "PreTrainedModel":
-    """Let a model hold its weights in a type, and return it in eval mode, as if it had been read from such files.
+    """Let a model hold its weights in a type, and return it, as if it had been read from such files.
 
     Its `to` would round the frequencies of its positions too, which are in no file and stay in fp32.
     """
@@ -33,7 +33,7 @@ def store_in(model: "PreTrainedModel", dtype: str) -> "PreTrainedModel":
 
     for weight in model.parameters():
         weight.data = weight.data.to(getattr(torch, dtype))
-    return model.eval()
+    return model
 
 
 def widen(model: "PreTrainedModel") -> "PreTrainedModel":

@@ -56,7 +56,7 @@ class TunedModel:
         return model
 
     def merge(self, *, dtype: str) -> "PreTrainedModel":
-        """Return the model with the adapter in its weights, or with all its weights as they were trained.
+        """Return the model in eval mode with the adapter in its weights, or with all its weights as they were trained.
 
         On a CPU they are in fp32, on a GPU, which may have no room for that, in the type that they will be stored in.
         """
@@ -71,7 +71,8 @@ class TunedModel:
             if self.base == "dequant"
             else load_model(self.source, precision="dense", dtype=held)
         )
-        merged: PreTrainedModel = PeftModel.from_pretrained(model, str(self.adapter)).merge_and_unload(safe_merge=True)
+        whole: Any = PeftModel.from_pretrained(model, str(self.adapter)).merge_and_unload(safe_merge=True)
+        merged: PreTrainedModel = whole.eval()
         return merged
 
     def load_served(self, *, dtype: str) -> "PreTrainedModel":
