@@ -19,7 +19,7 @@ from mathlete.export.effect import rows_of_traces
 from mathlete.export.exact import EXACT, store_in, widen
 from mathlete.export.limits import find_merge_breaches
 from mathlete.export.merge import save_merged
-from mathlete.export.noise import NOISY, measure_16bit, measure_exactly
+from mathlete.export.noise import NOISY, Exact, measure_16bit, measure_exactly, measure_noise, other_dtype
 from mathlete.export.settings import MergeBase
 from mathlete.gates import (
     ACCEPT,
@@ -160,6 +160,18 @@ def test_the_noise_of_16_bits_is_that_of_the_model_as_served(
     assert measure_16bit(tuned, rows, reference=pocket.reference) == served
     apart = kl_divergence(pocket.reference, log_probabilities(tuned.load(dtype=NOISY), rows))
     assert apart != served
+
+
+def test_no_adapter_apart_from_its_base_says_what_16_bits_change(
+    pocket: Untrained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heldout = pocket.tuned.heldout(4)
+    answers = heldout.draw_answers(pocket.tuned.load(dtype=EXACT))
+    monkeypatch.setattr(AdapterFolder, "load", None)
+    exact = Exact(pocket.reference, noise=(0.0, 0.0))
+    noise, again = measure_noise(pocket.tuned, heldout, exact=exact, answers=answers)
+    assert again == heldout.draw_answers(pocket.tuned.load_served(dtype=other_dtype()))
+    assert noise.kl == measure_16bit(pocket.tuned, heldout.rows, reference=pocket.reference)
 
 
 def test_a_widened_model_computes_what_one_in_fp32_does() -> None:
