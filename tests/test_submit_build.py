@@ -16,7 +16,6 @@ from mathlete.delivery import complete_names
 from mathlete.errors import UserError
 from mathlete.kaggle_image import image_packages
 from mathlete.kernel.config import KernelConfig, config_from
-from mathlete.kernel.mounts import find_input
 from mathlete.sampling.samples import SamplingConfig
 from mathlete.solve.policy import Policy
 from mathlete.submission.build import Build, Hashes
@@ -273,33 +272,6 @@ def test_the_lint_refuses_a_notebook_that_is_too_big_or_none(tmp_path: Path) -> 
     ):
         (tmp_path / NOTEBOOK).write_text(text)
         assert any(says in problem.rule for problem in lint_kernel(tmp_path))
-
-
-MOUNTS = [
-    ("competitions", "some-prize", "competitions/some-prize"),
-    ("competitions", "some-prize", "some-prize"),
-    ("datasets", "alice/wheels", "datasets/alice/wheels"),
-    ("datasets", "alice/wheels", "wheels"),
-    ("models", "alice/m/transformers/int8/1", "models/alice/m/transformers/int8/1"),
-    ("models", "alice/m/transformers/int8/1", "models/alice/m/Transformers/int8/1"),
-    ("models", "alice/m/transformers/int8/1", "m/transformers/int8/1"),
-    ("models", "alice/m/transformers/int8/1", "m/Transformers/int8/1"),
-    ("notebooks", "alice/other", "notebooks/alice/other"),
-    ("notebooks", "alice/other", "other"),
-]
-
-
-@pytest.mark.parametrize(("kind", "source", "where"), MOUNTS)
-def test_an_input_is_found_in_either_layout(kind: str, source: str, where: str, tmp_path: Path) -> None:
-    (tmp_path / where).mkdir(parents=True)
-    assert find_input(kind, source, str(tmp_path)) == tmp_path / where
-
-
-def test_an_input_that_is_not_mounted_is_named_with_what_is_there(tmp_path: Path) -> None:
-    (tmp_path / "datasets" / "alice").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match=re.escape("models a/b/c/d/1 is not mounted")) as caught:
-        find_input("models", "a/b/c/d/1", str(tmp_path))
-    assert "datasets/alice" in str(caught.value)
 
 
 def wheel(folder: Path, name: str, tag: str = "py3-none-any", requires: str = "") -> Path:

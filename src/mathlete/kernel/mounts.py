@@ -19,16 +19,18 @@ def find_input(kind: str, source: str, root: str = "/kaggle/input") -> Path:
     Raises:
         FileNotFoundError: it is in neither; the message lists what is there.
     """
-    parts = source.split("/")
+    # A data set's version is mounted without its number.
+    parts = source.split("/")[: 2 if kind in ("datasets", "notebooks") else None]
     # /kaggle/input/models/owner/model/framework/variation/version, and without kind and owner before 2026.
-    candidates = [Path(root, kind, *parts), Path(root, *parts[1:] or parts)]
-    if kind == "models":
-        # Kaggle writes the framework's name in its own case.
-        candidates += [Path(root, kind, *parts[:2], parts[2].title(), *parts[3:])]
-        candidates += [Path(root, parts[1], parts[2].title(), *parts[3:])]
-    for candidate in candidates:
-        if candidate.is_dir():
-            return candidate
+    for place in ([kind, *parts], parts[1:] or parts):
+        found = [Path(root)]
+        for name in place:
+            inside = [path for folder in found if folder.is_dir() for path in folder.iterdir()]
+            # Kaggle's metadata and pages write Transformers or PyTorch, and what is mounted has small letters.
+            found = [path for path in sorted(inside) if path.name.lower() == name.lower()]
+        found.sort(key=lambda path: path.parts[-len(place) :] != tuple(place))
+        if folder := next(filter(Path.is_dir, found), None):
+            return folder
     there = sorted(str(path.relative_to(root)) for path in Path(root).glob("*/*"))[:20]
     raise FileNotFoundError(f"{kind} {source} is not mounted; {root} holds {there}")
 

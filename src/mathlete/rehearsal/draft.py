@@ -305,7 +305,7 @@ def _part_of(identity: tuple[str, str], build: Build) -> Part | None:
     """Return which part of the build a source is; None where it is none."""
     kind, name = identity
     match kind:
-        case "competitions" if name == build.config.competition.slug:
+        case "competitions" if name == build.config.competition.slug.lower():
             return "competition"
         case "datasets" if name == build.names.wheels_id.lower():
             return "wheels"

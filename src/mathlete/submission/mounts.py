@@ -32,7 +32,7 @@ class MountedSource:
 
     >>> MountedSource(kind="datasets", name="alice/wheels/3").places
     ('datasets/alice/wheels', 'wheels')
-    >>> MountedSource(kind="models", name="alice/m/transformers/int8/1").places[1]
+    >>> MountedSource(kind="models", name="alice/m/Transformers/int8/1").places[1]
     'm/transformers/int8/1'
     """
 
@@ -47,12 +47,12 @@ class MountedSource:
 
     @property
     def places(self) -> tuple[str, str]:
-        """Its paths below /kaggle/input: in the layout of 2026, and in the one before."""
-        return "/".join([self.kind, *self._parts]), "/".join(self._parts[1:] or self._parts)
+        """Its paths below /kaggle/input, in small letters: in the layout of 2026, and in the one before."""
+        return "/".join(self.identity), self.identity[1].partition("/")[2] or self.identity[1]
 
     @property
     def identity(self) -> tuple[str, str]:
-        """What two sources of the same thing have in common; Kaggle writes a framework's name in its own case."""
+        """What two sources of the same thing have in common, whatever letters of its name are capitals."""
         return self.kind, "/".join(self._parts).lower()
 
 
