@@ -15,6 +15,7 @@ from mathlete.gates import GateOutcome
 from mathlete.logs.entries import IMPORTED, Log, dig
 from mathlete.logs.joining import SETTINGS, Joined
 from mathlete.problems import Problem, hash_problems, write_problems
+from mathlete.reasoning import Opening
 from mathlete.runs import write_atomically, write_json
 from mathlete.sampling import Sample, SamplingConfig
 from mathlete.scoring import Graded, Results, RunFacts, RunSettings, grade
@@ -261,19 +262,25 @@ def _describe_missing(joined: Joined) -> list[str]:
     ]
     sentences = []
     if joined.opening is not None:
-        within = [pair for pair in zip(joined.samples, joined.logged_verdicts, strict=True) if pair[0].in_thoughts]
-        words = f"thoughts {joined.opening.describe()}; {len(within)} of {total} samples stand in unfinished thoughts"
-        # A tool that leaves the reasoning out, and the mark behind it, shows no more than the answer.
-        unread = [pair for pair in within if pair[0].finish == "stop" and pair[0].answer is None]
-        told = [logged for _, logged in unread if joined.opening.thinking]
-        if told and (len(told) == total or any(any(logged.values()) for logged in told)):
-            words += "; if the tool left the reasoning out of its texts, --opens-thoughts no reads them as answers"
-        sentences.append(words)
+        sentences.append(_describe_thoughts(joined, joined.opening))
     if lacking:
         sentences.append(f"not in the logs: {', '.join(lacking)}; the replay refuses what needs them")
     if settings:
         sentences.append(f"not in the logs: {', '.join(settings)}; results.json shows defaults for them")
     return sentences
+
+
+def _describe_thoughts(joined: Joined, opening: Opening) -> str:
+    total = len(joined.samples)
+    within = [pair for pair in zip(joined.samples, joined.logged_verdicts, strict=True) if pair[0].in_thoughts]
+    words = f"thoughts {opening.describe()}; {len(within)} of {total} samples stand in unfinished thoughts"
+    # A tool that leaves the reasoning out, and the mark behind it, shows no more than the answer.
+    unread = [pair for pair in within if pair[0].finish == "stop" and pair[0].answer is None]
+    told = [logged for _, logged in unread if opening.thinking]
+    # Texts that all end so, or one that its own scorer calls right, were hardly left in mid-reasoning.
+    if told and (len(told) == total or any(any(logged.values()) for logged in told)):
+        words += "; if the tool left the reasoning out of its texts, --opens-thoughts no reads them as answers"
+    return words
 
 
 def _describe_verdicts(joined: Joined, graded: Sequence[Graded]) -> list[str]:

@@ -198,9 +198,10 @@ class Build:
         Raises:
             UserError: vLLM is asked for and cannot serve that model there, or nothing serves weights stored so.
         """
-        how: Any = {"model": model, "machine": machine, "config": config, "weights": _size_of(model)}
-        choice = choose_engine(word, **how)
-        list_needed(model, engine=choice.engine, vllm=config.vllm, other=name_other_engine(**how))
+        weights = _size_of(model)
+        choice = choose_engine(word, model=model, machine=machine, config=config, weights=weights)
+        other = name_other_engine(model=model, machine=machine, config=config, weights=weights)
+        list_needed(model, engine=choice.engine, vllm=config.vllm, other=other)
         return choice
 
     def hash_parts(self) -> dict[str, str]:
