@@ -25,8 +25,8 @@ ALONE = re.compile(r"\s*--[a-z][\w.-]*(?:[ =]…|=\S*)?")
 OURS = re.compile(r"(?:-m|\bmathlete) (?:train|eval|submit|hub|kaggle|doctor)\b")
 FOREIGN = re.compile(
     r"\"(?:git|venv)\"|kaggle kernels|\baccelerate\.commands\b|"
-    r"\b(?:accelerate launch|bench/\w+\.py|git \w+|hf download|inspect view|lighteval|lm_eval|mount --|papermill --|"
-    r"pip\b|ray start|"
+    r"\b(?:accelerate launch|bench/\w+\.py|git \w+|hf download|inspect (?:eval|view)|lighteval|lm_eval|mount --|"
+    r"papermill --|pip\b|ray start|"
     r"sky \w+|tensorboard --|trackio show|wandb \w+|unshare -|uv pip|vllm serve)"
 )
 PLACEHOLDERS = {"src/mathlete/errors.py", "src/mathlete/command/command_line.py", "src/mathlete/command/log_lines.py"}

@@ -65,6 +65,15 @@ def test_choices_come_back_as_they_were(workdir: Path) -> None:
     assert read_choices(Path(CHOICES), BuildSettings) == chosen
 
 
+def test_a_model_is_the_same_however_its_folder_is_spelled(workdir: Path) -> None:
+    folder, model = Path("runs/submit"), Path("runs/a/export")
+    folder.mkdir(parents=True)
+    write_choices(folder / CHOICES, BuildSettings(model=str(model), solving=Solving(n=3)), leave_out=("run", "json"))
+    for word in ("runs/a/export", "runs/a/export/", "./runs/a/export", "runs/a/../a/export", str(model.absolute())):
+        assert defaults("--model", word).solving.n == 3
+    assert defaults("--model", "runs/a/export-fp8").solving.n == 8
+
+
 def test_another_model_begins_anew_and_none_is_the_defaults(workdir: Path) -> None:
     folder = Path("runs/submit")
     folder.mkdir(parents=True)

@@ -23,7 +23,8 @@ those of the class that holds it, and so do its values in records. Where no comm
 
 from collections.abc import Iterator, Mapping
 from dataclasses import Field, dataclass, fields, is_dataclass
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,32 @@ def flatten(settings: Any) -> dict[str, object]:
         plain = flatten(value) if is_dataclass(value) else value
         values |= plain if field.name in groups else {field.name: plain}
     return values
+
+
+def find_lists(kind: type) -> set[str]:
+    """Return the settings that hold several values, by the names that their flags have: `sampling.stop`."""
+    groups, lists = find_groups(kind), set[str]()
+    for name, hint in get_type_hints(kind).items():
+        for held in list_kinds(hint):
+            flag = name.replace("_", "-")
+            if get_origin(held) is dict or get_args(held)[1:] == (...,):
+                lists.add(flag)
+            elif isinstance(held, type) and is_dataclass(held):
+                inside = find_lists(held)
+                lists |= inside if name in groups else {f"{flag}.{one}" for one in inside}
+    return lists
+
+
+def list_kinds(hint: object) -> tuple[object, ...]:
+    """Return the types that a setting's type leaves open, without their marks.
+
+    >>> list_kinds(Annotated[int | None, "a mark"])
+    (<class 'int'>, <class 'NoneType'>)
+    """
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin is Annotated:
+        return list_kinds(inside[0])
+    return inside if origin in (Union, UnionType) else (hint,)
 
 
 def nest(kind: type, values: Mapping[str, object]) -> dict[str, Any]:

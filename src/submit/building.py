@@ -27,7 +27,7 @@ from mathlete.solve import Policy
 from mathlete.submission import Build, Names, build_submission
 from mathlete.tir import ToolSettings
 from submit.adapters import AdapterChoices, build_adapter_command, note_build
-from submit.choices import CHOICES, name_kept, read_choices, write_choices
+from submit.choices import CHOICES, is_same_model, name_kept, read_choices, write_choices
 from submit.described import describe_build
 from submit.mounting import find_export, find_model_files
 from submit.rules import find_rules
@@ -240,7 +240,8 @@ def _read_kept(flags: LeadingFlags) -> "BuildSettings | None":
         return None
     kept = read_choices(file, BuildSettings)
     # Cap and format follow from the model: those of another one are no choice of this build.
-    same = flags.last("model") in (None, kept.model) and flags.last("model-source") in (None, kept.about.model_source)
+    same = is_same_model(flags.last("model"), kept.model)
+    same = same and flags.last("model-source") in (None, kept.about.model_source)
     # What the wheels hold is kept in build.json, until it is taken back.
     return replace(kept, wishes=Wishes()) if same else None
 

@@ -5,12 +5,11 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import is_dataclass
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import TypeVar, get_args, get_origin, get_type_hints
 
 from mathlete.errors import UserError
 from mathlete.runs import read_record, write_json
-from mathlete.settings import flatten, list_names, nest
+from mathlete.settings import flatten, list_kinds, list_names, nest
 
 CHOICES = "choices.json"
 """The file's name in a build's folder."""
@@ -75,7 +74,7 @@ def _make(kind: type[Settings], content: Mapping[str, object]) -> Settings:
 
 def _read(hint: object, value: object) -> object:
     """Return a JSON value as a field of this type holds it."""
-    for kind in _list_kinds(hint):
+    for kind in list_kinds(hint):
         # A dataclass inside the settings is an object, a tuple a list, a path text.
         if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, Mapping):
             return _make(kind, value)
@@ -86,8 +85,10 @@ def _read(hint: object, value: object) -> object:
     return value
 
 
-def _list_kinds(hint: object) -> tuple[object, ...]:
-    origin, inside = get_origin(hint), get_args(hint)
-    if origin is Annotated:
-        return _list_kinds(inside[0])
-    return inside if origin in (Union, UnionType) else (hint,)
+def is_same_model(word: str | None, kept: str) -> bool:
+    """Return whether a word names the kept model: none does, and a folder does however its path is spelled.
+
+    >>> is_same_model("runs/a/export/", "./runs/a/export"), is_same_model("pocket", "runs/a/export")
+    (True, False)
+    """
+    return word is None or word == kept or Path(word).expanduser().resolve() == Path(kept).expanduser().resolve()

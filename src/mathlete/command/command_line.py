@@ -5,7 +5,6 @@ Exit codes: 0 done · 2 the user's to mend (a UserError) · 130 stopped by Ctrl-
 terminal · 1 a bug, with its traceback.
 """
 
-import argparse
 import json
 import logging
 import os
@@ -21,8 +20,10 @@ from mathlete.command.hints import add_hints, require_own_flags
 from mathlete.command.log_lines import read_log_flag
 from mathlete.command.pairs import make_registry
 from mathlete.command.short_help import print_help
+from mathlete.command.words import require_lists_once, split_flags
 from mathlete.errors import UserError, nearest
 from mathlete.mistakes import explain, mute_broken_streams, open_streams, require_finite, require_words
+from mathlete.settings import find_lists
 from mathlete.signals import find_stop, tell_stop
 
 
@@ -69,8 +70,11 @@ class LeadingFlags:
         return self.given[flag]
 
     def last(self, flag: str) -> str | None:
-        """Return the last word after a flag, or None."""
-        return self.given[flag][-1] if self.given[flag] else None
+        """Return the word right behind a flag, where that was given last; None where it was not.
+
+        Another behind it is no value of the flag: `submit answer --model DIR FILE`.
+        """
+        return self.given[flag][0] if self.given[flag] else None
 
 
 def read_leading_flags(words: Sequence[str], flags: Sequence[str]) -> LeadingFlags:
@@ -79,12 +83,10 @@ def read_leading_flags(words: Sequence[str], flags: Sequence[str]) -> LeadingFla
     >>> read_leading_flags(["--n", "3", "--model=a", "--source", "b", "c"], ["model", "source"]).given
     {'model': ['a'], 'source': ['b', 'c']}
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    for flag in flags:
-        # tyro takes an underscore for a hyphen, too.
-        parser.add_argument(*{f"--{flag}", f"--{flag.replace('-', '_')}"}, dest=flag, nargs="*", default=[])
-    given, _ = parser.parse_known_args(words)
-    return LeadingFlags(given=vars(given), asks_for_help=not {"-h", "--help"}.isdisjoint(words))
+    # The last of several wins, as in the second pass.
+    behind = {flag.removeprefix("--"): values for flag, values in split_flags(words)}
+    given = {flag: behind.get(flag, []) for flag in flags}
+    return LeadingFlags(given=given, asks_for_help=not {"-h", "--help"}.isdisjoint(words))
 
 
 def run_command_line(
@@ -226,6 +228,7 @@ def _run(command: Command, argv: Sequence[str], *, prog: str) -> int:
     if {"-h", "--help", "--help-all"} & {*argv}:
         return _print_help(command, argv, prog=prog)
     require_own_flags(argv, command.foreign_flags, prog=prog.removeprefix("python -m "))
+    require_lists_once(argv, find_lists(command.settings))
     try:
         settings = _parse(command, argv, prog=prog)
     except SystemExit as stop:

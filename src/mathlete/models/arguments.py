@@ -20,11 +20,19 @@ def find_arguments(template: str) -> list[str]:
 
     >>> find_arguments("{% if enable_thinking is defined %}{{ messages }}{% endif %}")
     ['enable_thinking']
+    >>> find_arguments("{% for m in messages %}{% set role = m.role %}{% endfor %}{{ role }}")
+    []
     """
     from jinja2 import meta
 
-    tree = _parse(template)
-    read = {*re.findall(r"[A-Za-z_]\w*", template)} if tree is None else meta.find_undeclared_variables(tree)
+    if (tree := _parse(template)) is None:
+        read = {*re.findall(r"[A-Za-z_]\w*", template)}
+    else:
+        # What it sets itself in a loop or branch counts as undeclared behind that.
+        first: dict[str, str] = {}
+        for node in _list_names(tree):
+            first.setdefault(node.name, node.ctx)
+        read = {name for name in meta.find_undeclared_variables(tree) if first.get(name) == "load"}
     return sorted(name for name in read - _GIVEN if not name.endswith("_token"))
 
 
@@ -37,6 +45,8 @@ def find_switches(template: str) -> dict[str, bool]:
     {'think': True}
     >>> find_switches("{% if not think %}{% endif %}{% if not effort %}{% endif %}{{ effort }}")
     {'think': False}
+    >>> find_switches("{% set low = low if low is defined else false %}{% if low %}{% endif %}")
+    {'low': False}
     """
     from jinja2 import nodes
 
@@ -44,10 +54,15 @@ def find_switches(template: str) -> dict[str, bool]:
         return {}
     asked = [(_name_of(node), strict) for node, strict in _list_asked(tree)]
     there = [_name_of(test.node) for test in tree.find_all(nodes.Test) if test.name in ("defined", "undefined")]
-    counted = Counter([*(name for name, _ in asked), *there])
+    # A name that is set from itself, true or false where it was not given, is asked nothing by that.
+    again = [source for source, target in _list_defaults(tree) if source == target]
+    counted = Counter([*(name for name, _ in asked), *there, *again])
     total = Counter(node.name for node in tree.find_all(nodes.Name) if node.ctx == "load")
     strict = {name for name, itself in asked if itself and name}
     loose = {name for name, _ in asked if name and counted[name] == total[name]}
+    # Under another name it is a switch where that is one.
+    passed = Counter(source for source, target in _list_defaults(tree) if target in strict | loose and source != target)
+    loose |= {source for source, times in passed.items() if counted[source] + times == total[source]}
     return {name: name in strict for name in sorted(strict | loose)}
 
 
@@ -80,6 +95,30 @@ def _list_asked(tree: "nodes.Template") -> "Iterator[tuple[nodes.Node, bool]]":
         yield from ((both.left, False), (both.right, False))
     for negated in tree.find_all(nodes.Not):
         yield negated.node, False
+
+
+def _list_names(node: "nodes.Node") -> "Iterator[nodes.Name]":
+    """Yield the names in a tree in the order in which they are read and set."""
+    from jinja2 import nodes
+
+    if isinstance(node, nodes.Name):
+        yield node
+    # The value of an assignment is read before its name is set.
+    inside = (node.node, node.target) if isinstance(node, nodes.Assign) else node.iter_child_nodes()
+    for child in inside:
+        yield from _list_names(child)
+
+
+def _list_defaults(tree: "nodes.Template") -> "Iterator[tuple[str, str]]":
+    """Yield (name, the name that it is set as) of what is true or false where it was not given, or is set as it is."""
+    from jinja2 import nodes
+
+    for assigned in tree.find_all(nodes.Assign):
+        value = assigned.node
+        if isinstance(value, nodes.CondExpr) and isinstance(value.test, nodes.Test) and value.test.name == "defined":
+            value = value.expr1 if value.expr2 is not None and _is_bool(value.expr2) else assigned
+        if isinstance(assigned.target, nodes.Name) and (name := _name_of(value)):
+            yield name, assigned.target.name
 
 
 def _is_bool(node: "nodes.Node") -> bool:
