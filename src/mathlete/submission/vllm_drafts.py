@@ -4,31 +4,20 @@ from collections.abc import Iterator, Mapping
 
 from mathlete.errors import UserError, nearest
 
-_WAYS = {
-    "ngram": ("num_speculative_tokens", "prompt_lookup_min", "prompt_lookup_max"),
-    "draft_model": ("num_speculative_tokens", "model"),
-    "eagle": ("num_speculative_tokens", "model"),
-    "eagle3": ("num_speculative_tokens", "model"),
-}
-"""{way to draft: words that are held here}."""
+_WORDS = ("num_speculative_tokens", "prompt_lookup_min", "prompt_lookup_max")
+"""What may be said of a draft by ngram."""
 _MOST_DRAFTED = 64
 """Tokens drafted at once: far more than are ever taken, and vLLM makes tables for each."""
-_EAGLE3 = (
-    *("llama", "qwen", "minicpm", "gpt_oss", "hunyuan_vl", "hunyuan_v1_dense", "afmoe", "nemotron_h", "deepseek_v2"),
-    *("deepseek_v3", "kimi_k2", "kimi_k25", "minimax_m2", "gemma4"),
-)
-"""Parts of the kinds of model that eagle3 drafts for."""
 _EXAMPLE = """as in '{"method": "ngram", "num_speculative_tokens": 3, "prompt_lookup_max": 4}'"""
 _LEAVE_OUT = "leave it out"
 
 
-def find_wrong_draft(values: Mapping[str, object], *, min_p: float, model: Mapping[str, object]) -> Iterator[UserError]:
+def find_wrong_draft(values: Mapping[str, object], *, min_p: float) -> Iterator[UserError]:
     """Yield what is wrong with a draft, by itself and beside what else is asked for.
 
     Args:
         values: the arguments of vLLM that are named.
         min_p: least share of the likeliest token's probability that a token is drawn with.
-        model: the config.json of the model that is drafted for.
     """
     draft = values.get("speculative_config")
     if draft is None:
@@ -38,18 +27,22 @@ def find_wrong_draft(values: Mapping[str, object], *, min_p: float, model: Mappi
         yield UserError(rule, value=str(draft), cure=_EXAMPLE)
         return
     way = str(draft.get("method", "draft_model" if "model" in draft else "no method"))
-    if way not in _WAYS:
-        yield UserError(rule, value=way, cure=f"{nearest(way, [*_WAYS])}; {_EXAMPLE}")
+    if "model" in draft:
+        rule = "a notebook's draft must be made by ngram: a build mounts no second model that drafts"
+        yield UserError(rule, value=f"{way}, {draft['model']}", cure=_EXAMPLE)
         return
-    yield from _check_words(draft, way=way)
-    yield from _check_beside(values, way=way, min_p=min_p, model=model)
+    if way != "ngram":
+        yield UserError(rule, value=way, cure=f"{nearest(way, ['ngram'])}; {_EXAMPLE}")
+        return
+    yield from _check_words(draft)
+    yield from _check_beside(values, min_p=min_p)
 
 
-def _check_words(draft: Mapping[str, object], *, way: str) -> Iterator[UserError]:
-    if other := next((word for word in draft if word not in ("method", *_WAYS[way])), None):
-        rule = f"--vllm.extra speculative_config of {way} must have words that are held here"
-        yield UserError(rule, value=str(other), cure=f"{_LEAVE_OUT}: it may have {', '.join(_WAYS[way])}")
-    numbers = {word: draft[word] for word in _WAYS[way] if word != "model" and word in draft}
+def _check_words(draft: Mapping[str, object]) -> Iterator[UserError]:
+    if other := next((word for word in draft if word not in ("method", *_WORDS)), None):
+        rule = "--vllm.extra speculative_config of ngram must have words that are held here"
+        yield UserError(rule, value=str(other), cure=f"{_LEAVE_OUT}: it may have {', '.join(_WORDS)}")
+    numbers = {word: draft[word] for word in _WORDS if word in draft}
     drafted = numbers.get("num_speculative_tokens")
     for word, number in {"num_speculative_tokens": drafted, **numbers}.items():
         if not (type(number) is int and 1 <= number <= _MOST_DRAFTED):
@@ -60,24 +53,13 @@ def _check_words(draft: Mapping[str, object], *, way: str) -> Iterator[UserError
     if isinstance(least, int) and isinstance(most, int) and least > most:
         rule = "--vllm.extra speculative_config: prompt_lookup_min must not be more than prompt_lookup_max"
         yield UserError(rule, value=f"{least} and {most}", cure=_EXAMPLE)
-    # A draft by name would be downloaded.
-    if "model" in _WAYS[way] and not str(draft.get("model", "")).startswith("/"):
-        rule = "a model that drafts must be a folder on Kaggle, where nothing is downloaded"
-        cure = "mount it, and name its folder below /kaggle/input"
-        yield UserError(rule, value=str(draft.get("model", "none")), cure=cure)
 
 
-def _check_beside(
-    values: Mapping[str, object], *, way: str, min_p: float, model: Mapping[str, object]
-) -> Iterator[UserError]:
-    inner = model.get("text_config")
-    kind = str((inner if isinstance(inner, Mapping) else model).get("model_type"))
-    if way == "eagle3" and not any(one in kind for one in _EAGLE3):
-        yield UserError("eagle3 must be able to draft for the kind of model", value=kind, cure="use ngram")
+def _check_beside(values: Mapping[str, object], *, min_p: float) -> Iterator[UserError]:
     if min_p > 0:
         rule = "--sampling.min-p must be 0 beside a draft: vLLM refuses each sample else"
         yield UserError(rule, value=f"{min_p:g}", cure="leave it out, or leave speculative_config out")
-    if values.get("async_scheduling") is True and way == "ngram":
+    if values.get("async_scheduling") is True:
         rule = "--vllm.extra async_scheduling true is not for a draft by ngram"
         yield UserError(rule, value="true", cure=_LEAVE_OUT)
     if values.get("pipeline_parallel_size", 1) != 1:

@@ -34,7 +34,7 @@ def find_wrong_extra(config: KernelConfig, *, model: Mapping[str, object]) -> It
     if not alone:
         vllm, longest = config.vllm, VllmShape.of(model).longest
         context = vllm.choose_context(context=longest or 2**31, max_tokens=config.policy.longest_tokens)
-        drafted = find_wrong_draft(values, min_p=config.policy.sampling.min_p, model=model)
+        drafted = find_wrong_draft(values, min_p=config.policy.sampling.min_p)
         yield from _check_rows(values, rows=vllm.at_once, context=context or 2**31)
         yield from drafted
         yield from _check_model(values, model=model)
@@ -70,13 +70,11 @@ def _check_rows(values: Mapping[str, object], *, rows: int, context: int) -> Ite
     whole = values.get("enable_chunked_prefill") is False
     said = values.get("max_num_batched_tokens")
     batched = said if isinstance(said, int) else min(rows * context, max(usual, context) if whole else usual)
-    # Each sample that is drawn needs one token of a step, and one more beside a model that drafts.
-    draft = values.get("speculative_config")
-    least = rows * (2 if isinstance(draft, Mapping) and "model" in draft else 1)
-    if batched < least:
+    # Each sample that is drawn needs one token of a step.
+    if batched < rows:
         rule = "--vllm.at-once must be within the tokens that vLLM reads in one step, max_num_batched_tokens"
-        cure = f"--vllm.at-once {max(1, batched * rows // least)}, or --vllm.extra max_num_batched_tokens {least}"
-        yield UserError(rule, value=f"{least} of {batched}", cure=cure)
+        cure = f"--vllm.at-once {max(1, batched)}, or add max_num_batched_tokens {rows} behind --vllm.extra"
+        yield UserError(rule, value=f"{rows} of {batched}", cure=cure)
     if whole and batched < context:
         rule = "without chunked prefill --vllm.extra max_num_batched_tokens must hold a whole context"
         yield UserError(

@@ -57,7 +57,7 @@ def find_crowding(
         config: how the notebook answers.
         gpu: what the model is on.
         shared: how many GPUs share it.
-        weights: their bytes as they are stored; those of a draft, which are on Kaggle only, are not known here.
+        weights: their bytes as they are stored.
         model: the model's config.json. Nothing is said of layers that keep other than all keys and values.
     """
     vllm, shape, stages = config.vllm, VllmShape.of(model), config.vllm.count_stages()
