@@ -130,7 +130,7 @@ def test_what_stands_for_vllm_has_its_names_and_fields() -> None:
     ],
 )
 def test_a_vllm_that_does_not_come_up_has_the_cure_of_its_cause(said: str, settings: dict[str, Any], cure: str) -> None:
-    told = _name_cure(said, VllmSettings(**settings))
+    told = _name_cure(said, VllmSettings(**settings), 14336)
     assert cure in told
     assert told.endswith(cure) or not cure.endswith("above")
     assert ("memory" in told) == ("16384" in cure)

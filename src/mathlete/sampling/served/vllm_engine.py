@@ -34,7 +34,7 @@ from mathlete.sampling.box import opens_box
 from mathlete.sampling.continuing import Cancel
 from mathlete.sampling.served.loop import LoopThread
 from mathlete.sampling.served.vllm_replies import NoFurtherTry, abort, client_errors, describe, next_reply
-from mathlete.sampling.served.vllm_settings import VllmSettings
+from mathlete.sampling.served.vllm_settings import PROMPT_ROOM, VllmSettings
 from mathlete.sampling.served.vllm_shape import VllmShape
 from mathlete.signals import Guard
 from mathlete.temporary import TemporaryFolder
@@ -336,18 +336,20 @@ async def _start_vllm(settings: VllmSettings, source: ModelSource, *, max_tokens
         return AsyncLLM.from_engine_args(AsyncEngineArgs(**arguments))
     except (Exception, SystemExit) as error:
         # It reads the model's files, and says in many ways what it cannot do with them.
-        rule, cure = f"vLLM must be able to load {source.location}", _name_cure(str(error), settings)
+        rule, cure = f"vLLM must be able to load {source.location}", _name_cure(str(error), settings, max_tokens)
         raise UserError(rule, value=describe(error), cure=cure) from error
 
 
-def _name_cure(said: str, settings: VllmSettings) -> str:
+def _name_cure(said: str, settings: VllmSettings, max_tokens: int | None) -> str:
     """Return what may help where vLLM did not come up and said so."""
     if "quantization" in said and "quantization" not in settings.extra:
         return "name a folder in a format this vLLM knows, such as the merged 16-bit one; docs/solving.md tells more"
     # Its core is a process of its own, whose error is printed and not handed on.
     if re.search(r"[Ee]ngine core|[Mm]emory|KV cache|seq(uence)? len", said):
+        # A whole completion and a question have room in the least that is named.
+        least = 16384 if max_tokens is None else max_tokens + PROMPT_ROOM // 4
         return (
-            "see what it said above; where memory is short: --vllm.max-model-len 16384, "
+            f"see what it said above; where memory is short: --vllm.max-model-len {least}, "
             "--vllm.gpu-memory-utilization 0.95, or --vllm.tensor-parallel 2 on two GPUs"
         )
     given = " ".join(settings.list_named(said))
