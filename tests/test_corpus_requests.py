@@ -8,6 +8,7 @@ import pytest
 from mathlete.corpus.layouts import read_traced
 from mathlete.corpus.requests import drop_requests
 from mathlete.overlap import hash_statement
+from tests.conftest import ROOT
 
 ASKED = "Let $x$ be a number with $x^2=4$. Find the sum of all $x$."
 REPLY = "So \\boxed{0}"
@@ -73,6 +74,38 @@ def test_what_says_more_than_a_request_stays(said: str) -> None:
     for text in (f"{ASKED} {said}", f"{said}\n{ASKED}"):
         assert drop_requests(text) == text
         assert drop_requests(f"{text.replace(said, said + ' And why?')} {REQUESTS[1]}").count(said) == 1
+
+
+ENDS = (
+    "Evaluate the integral:\n$$\n\\int_0^1 2x dx\n$$",
+    "Given that $3a+2=5$. Solve for $a$.",
+    "Let $x=2$. Find y. Express your answer in the form $a/s$.",
+    "Give the solution in the form $a - i$.",
+    "How many are there? Express the answer as a number.",
+    "What does it print?\n```\nprint(1)\n```",
+    'He said: "Twin primes differ by 2."',
+    "Let a be the solution.",
+    'Which words fit: "a", "the"',
+)
+
+
+@pytest.mark.parametrize("problem", ENDS)
+@pytest.mark.parametrize("between", [" ", "\n", "\n\n"])
+def test_a_problem_beside_a_request_keeps_its_last_sign(problem: str, between: str) -> None:
+    for asked in (REQUESTS[0], REQUESTS[4], REQUESTS[9]):
+        assert drop_requests(f"{problem}{between}{asked}") == problem
+
+
+def test_a_problem_behind_a_request_keeps_its_first_sign() -> None:
+    problem = '"Twin primes" are primes that differ by 2. How many are there below 100?'
+    assert drop_requests(f"{REQUESTS[0]} {problem}") == problem
+
+
+def test_real_statements_are_whole_with_a_request_behind_them() -> None:
+    lines = (ROOT / "data/recordings").glob("*/problems.jsonl")
+    statements = [json.loads(line)["statement"] for file in lines for line in file.read_text().splitlines()]
+    assert len(statements) > 100
+    assert [one for one in statements if drop_requests(f"{one} {REQUESTS[0]}") != one.strip()] == []
 
 
 def test_a_request_needs_no_full_stop_before_it() -> None:

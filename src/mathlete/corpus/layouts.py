@@ -1,6 +1,6 @@
 """Rows of files in any columns as problems with traces: each layout is recognised by its structure."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from itertools import chain
@@ -214,6 +214,14 @@ def _read_run_problems(path: Path) -> dict[str, Problem]:
     return {problem.id: problem for problem in read_problems(path)}
 
 
+def _repeats_prompt(row: Mapping[str, object]) -> bool:
+    """Return whether a row is a preference whose chosen conversation begins with the user's turn, beside a prompt."""
+    chosen = row.get("chosen")
+    first = chosen[0] if isinstance(chosen, list) and chosen else None
+    role = first.get("role", first.get("from")) if isinstance(first, Mapping) else None
+    return "prompt" in row and "rejected" in row and role in ("user", "human")
+
+
 def _make_traced(row: Cells, turns: Sequence[Turn], place: RowPlace) -> TracedProblem:
     # System messages are left out: the model is served without one, as R1's authors advise.
     spoken = [turn for turn in turns if turn.role != "system"]
@@ -228,7 +236,7 @@ def _make_traced(row: Cells, turns: Sequence[Turn], place: RowPlace) -> TracedPr
             f"{place.where}: a conversation must be one question and one answer",
             value=", ".join(turn.role for turn in turns) or "no turn",
             cure=_REPEATED
-            if {"chosen", "rejected"} <= row.row.keys()
+            if _repeats_prompt(row.row)
             else "take the first two turns, give each its own row, or train on all of them with --task chat",
         )
     text = spoken[1].completion

@@ -15,7 +15,7 @@ _BOX = re.compile(
 """A box with nothing in it, or with words that stand for an answer."""
 _TAG = re.compile(r"</?\s*answer\s*/?>", re.I)
 _SENTENCE = re.compile(
-    r"((?:(?<=[.!?])|(?<=\}:))[\s\"'”]+|(?<=[。？！])|(?<!\n)\n+|(?:,|(?<![\s,])(?<!\band))\s+(?=please\b)|(?<!\s)\s*(?=请)"
+    r"((?:(?<=[.!?])|(?<=\}:))(?:[\"'”]+(?=\s|$))?\s+|(?<=[。？！])|(?<!\n)\n+|(?:,|(?<![\s,])(?<!\band))\s+(?=please\b)|(?<!\s)\s*(?=请)"
     r"|(?<=\})\s+(?=[A-Z])|(?<!\s)\s+(?=(?:Please|Let's|Let’s|Put|Place|Reason|Think|Return|Make sure|Remember|Present"
     r"|Output|Enclose|Box|Solve|Answer (?:the|this)|You|Give|Provide|Write|Show|The (?:final )?answer)\b))"
 )
@@ -39,6 +39,10 @@ _WORDS = frozenset(
     )
 )
 _ASKED = re.compile(r"\b(?:answer|solution|result|response|output)s?\b|答案", re.I)
+_HOW = re.compile(r"\b(?:think|reason|reasoning|steps?|explain|(?:your|the) work|problem|question)\b|[思推步题]", re.I)
+"""What a request without a form asks: to reason, or to solve this problem. "Solve for $a$." is the problem's."""
+_FORMULA = re.compile(r"\$(?!\s*(?:box|tag|answer)\b)[^$]*\w[^$]*\$|(?<![\w'’])(?!i hope\b)[b-z](?!\w)", re.I)
+"""A formula, or a letter that stands for a number."""
 _LINE = re.compile(r"\blast line of your response\b|\bon its own line after\b", re.I)
 """An answer's own line, "Answer: 7", as in DAPO's set and simple-evals."""
 
@@ -76,7 +80,9 @@ def _find_kind(sentence: str) -> str:
     """Return "form" for a request that names the answer's form, "request" for one without, "other" for the rest."""
     text, boxes = _BOX.subn(" box ", sentence)
     text, tags = _TAG.subn(" tag ", text)
-    if not all(word.lower() in _WORDS for word in _WORD.findall(text)):
+    strange = not all(word.lower() in _WORDS for word in _WORD.findall(text))
+    if strange or _FORMULA.search(text):
         return "other"
-    named = bool(boxes or tags) and _ASKED.search(sentence)
-    return "form" if named or _LINE.search(text) else "request"
+    if (bool(boxes or tags) and _ASKED.search(sentence)) or _LINE.search(text):
+        return "form"
+    return "request" if not text.strip() or _HOW.search(text) else "other"
