@@ -26,6 +26,7 @@ SAID = {
         "RuntimeError: [enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory",
     ],
     "a format of weights without a kernel": [
+        "Value error, torch.float32 is not supported for quantization method fp8. Supported dtypes: [torch.bfloat16]",
         "ValueError: The quantization method mxfp4 is not supported for the current GPU. Minimum capability: 80.",
         "RuntimeError: ('Quantization scheme is not supported for ', 'the current GPU. Required capability: ', '89.')",
         "ValueError: Failed to find a kernel that can implement the WNA16 linear layer. Reasons: ",
