@@ -210,18 +210,29 @@ def test_a_finish_order_of_few_problems_claims_nothing(informative: int) -> None
         ([2.0, 2.0, 2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 3.0, 3.0], False),
         ([1.0, 2.0, 1.0, 3.0, 2.0, 1.0, 4.0, 2.0], True),
         ([1.0, 1.0, 2.0, 3.0], True),
+        # Of two, the last alone; whole seconds, where some are the same by chance.
+        ([1.0, 1.0, 2.0, 2.0, 3.0], False),
+        ([4.0, 1.0, 2.0, 2.0, 7.0, 9.0, 9.0, 5.0], True),
     ],
 )
-def test_times_that_samples_share_tell_no_finish_order(times: list[float], is_told: bool) -> None:
-    problem = [(seconds, bool(index % 2)) for index, seconds in enumerate(times)]
+@pytest.mark.parametrize("answered", [True, False])
+def test_times_that_samples_share_tell_no_finish_order(times: list[float], is_told: bool, answered: bool) -> None:
+    """A sample without an answer has the time of its batch, too."""
+    problem: list[tuple[float, bool | None]] = [(seconds, bool(index % 2)) for index, seconds in enumerate(times)]
+    if not answered:
+        problem[0] = (times[0], None)
     bias = finish_order([problem] * 12)
     assert bias
     assert (bias.problems, bias.untold) == ((12, None) if is_told else (0, 12))
     assert (bias.is_recorded, "not recorded" in describe_finish_order(bias)) == (is_told, not is_told)
     # A few problems that tell do not speak for most; a few that do not are left out.
-    other = [(1.0, False), (2.0, True)]
+    other: list[tuple[float, bool | None]] = [(1.0, False), (2.0, True)]
     some = [finish_order([problem] * (12 - number) + [other] * number) for number in (5, 11)]
     assert [one and one.is_recorded for one in some] == [is_told, True]
+    # One that does not silences no few that do: those are too few, and recorded.
+    one = finish_order([problem] + [other] * 6)
+    assert one
+    assert (one.is_recorded, one.is_known) == (True, False)
     assert some[1]
     assert some[1].value == 0 or is_told
 

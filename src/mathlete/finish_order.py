@@ -7,6 +7,9 @@ from itertools import groupby
 from mathlete.metrics import INFORMATIVE, Interval, bootstrap
 from mathlete.text import agree, counted
 
+Times = Sequence[tuple[float, bool | None]]
+"""(Seconds, whether it is right; None: neither right nor wrong) of each sample of a problem."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class FinishOrder(Interval):
@@ -24,7 +27,7 @@ class FinishOrder(Interval):
     @property
     def is_recorded(self) -> bool:
         """Whether the times say in what order samples finished, in enough of the problems where it matters."""
-        return not self.untold or (self.problems or 0) >= max(INFORMATIVE, self.untold)
+        return not self.untold or (self.problems or 0) >= self.untold
 
     @property
     def is_known(self) -> bool:
@@ -32,13 +35,13 @@ class FinishOrder(Interval):
         return self.is_recorded and (self.problems is None or self.problems >= INFORMATIVE)
 
 
-def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int = 0) -> FinishOrder | None:
+def finish_order(problems: Sequence[Times], *, seed: int = 0) -> FinishOrder | None:
     """Return the share of pairs (right, wrong) of a problem in which the right answer finished first; ties count half.
 
     0.5 is no bias. Above it, early stops, caps and deadlines gain; below it, they lose, and looser ones lose more. Give
-    (seconds, right) of each problem's answered samples, as they were drawn. Every problem that has both kinds counts
-    the same; the interval is the bootstrap's over those problems, without those whose times do not tell. None where no
-    problem has both; 0 to 1 where none of those tells.
+    the samples of each problem, as they were drawn. Every problem that has right and wrong ones counts the same; the
+    interval is the bootstrap's over those problems, without those whose times do not tell. None where no problem has
+    both; 0 to 1 where none of those tells.
 
     >>> finish_order([[(1.0, True), (2.0, False), (3.0, True)], [(1.0, True)]]).value
     0.5
@@ -49,8 +52,8 @@ def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int 
 
     shares, untold = list[float](), 0
     for samples in problems:
-        first = np.array([seconds for seconds, right in samples if right])[:, None]
-        second = np.array([seconds for seconds, right in samples if not right])[None, :]
+        first = np.array([seconds for seconds, right in samples if right is True])[:, None]
+        second = np.array([seconds for seconds, right in samples if right is False])[None, :]
         if not (first.size and second.size):
             continue
         if _has_shared_times(samples):
@@ -63,14 +66,17 @@ def finish_order(problems: Sequence[Sequence[tuple[float, bool]]], *, seed: int 
     return FinishOrder(**asdict(by), problems=len(shares), untold=untold or None)
 
 
-def _has_shared_times(samples: Sequence[tuple[float, bool]]) -> bool:
+def _has_shared_times(samples: Times) -> bool:
     """Return whether a problem's times say nothing of which answers were first.
 
-    All its right and wrong ones may have one time. Those of a batch have the batch's, and stand side by side.
+    All its right and wrong ones may have one time. Those of a batch have the batch's and stand side by side, also those
+    without an answer; the last batch may be smaller.
     """
     times = [seconds for seconds, _ in samples]
-    is_batched = len(list(groupby(times))) == len({*times}) and 2 * len({*times}) <= len(times)
-    return is_batched or len({*times}) == 1
+    groups = [len([*group]) for _, group in groupby(times)]
+    shared = sum(size for size in groups if size > 1)
+    is_batched = len(groups) == len({*times}) and 3 * shared >= 2 * len(times)
+    return is_batched or len({seconds for seconds, right in samples if right is not None}) == 1
 
 
 def describe_finish_order(bias: FinishOrder | None) -> str:

@@ -21,7 +21,8 @@ _CAUSES: tuple[tuple[str, str], ...] = (
      r"_ALLOC(ATION)?_FAILED|cudaErrorMemoryAllocation|CUBLAS_STATUS_NOT_INITIALIZED when calling .cublas(Lt)?Create"),
     ("main memory", r"MemoryError\b|Cannot allocate memory|\bENOMEM\b|DefaultCPUAllocator"),
     ("a type that this GPU has no units for", r"[Bb]float16 is only supported"),
-    ("a format of weights without a kernel", r"[Qq]uantization.*not supported|not supported for quantization|Failed to find a kernel|nknown quant|"
+    ("a format of weights without a kernel", r"[Qq]uantization.*not supported|Failed to find a kernel|nknown quant|"
+     r"not supported for quantization|"
      r"No compiled \w+|[Mm]arlin.*(not|only) support|not supported by \w*[Mm]arlin|No (supported )?\w+ (MoE|expert) |"
      r"M[oO]E backend.* does not support|Unsupported (FusedMoe|quantization|num_bits)|quantized weight shape|"
      r"not divisible by *(weight quantization block|min_thread|group_size)"),

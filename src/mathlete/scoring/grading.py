@@ -162,10 +162,10 @@ def grade_one(problem: Problem, solution: Solution, grades: Mapping[str | None, 
     )
 
 
-def finish_times(samples: Sequence[Sample], verdicts: Sequence[Grade]) -> list[tuple[float, bool]]:
-    """Return (seconds, right) of each sample known to be right or wrong, for `mathlete.finish_order`."""
-    pairs = zip(samples, verdicts, strict=True)
-    return [(sample.seconds, verdict == "equal") for sample, verdict in pairs if verdict in ("equal", "different")]
+def finish_times(samples: Sequence[Sample], verdicts: Sequence[Grade]) -> list[tuple[float, bool | None]]:
+    """Return (seconds, right) of each sample for `mathlete.finish_order`; None: neither right nor wrong."""
+    known, pairs = {"equal": True, "different": False}, zip(samples, verdicts, strict=True)
+    return [(sample.seconds, known.get(verdict)) for sample, verdict in pairs]
 
 
 @lru_cache(maxsize=2**16)

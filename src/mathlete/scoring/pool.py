@@ -236,8 +236,11 @@ class Pool:
     @property
     def is_harvested(self) -> bool:
         """Whether samples that were cut without an answer were made to give one, as far as there are any."""
+        if any(item.forced for item in self.problems):
+            return True
+        # How samples ended is not known of each import.
         every = (sample for item in self.problems for sample in item.samples)
-        return any(item.forced for item in self.problems) or not any(sample.needs_harvest for sample in every)
+        return "finish" not in self.missing and not any(sample.needs_harvest for sample in every)
 
     @cached_property
     def finish_order(self) -> FinishOrder | None:
