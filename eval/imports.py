@@ -70,6 +70,7 @@ class ImportSettings:
 
 def import_run(settings: ImportSettings) -> dict[str, object]:
     """Import the logs; print and return the scores."""
+    from mathlete.logs import find_results
     from mathlete.scoring import Results
 
     settings.check()
@@ -80,6 +81,8 @@ def import_run(settings: ImportSettings) -> dict[str, object]:
     gates = require_runs(_runs_of(settings.files), reason=settings.accept_refused, say=say)
     # The run depends on the problems' file, too, where that is no suite of a known hash.
     inputs = {str(file): file for file in settings.files}
+    # So does what its tool wrote beside a log.
+    inputs |= {str(beside): beside for file in settings.files if (beside := find_results(file))}
     if settings.problems and Path(settings.problems).is_file():
         inputs["problems"] = Path(settings.problems)
     logs = [file for file in settings.files if not file.is_dir()]

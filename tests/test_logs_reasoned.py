@@ -8,6 +8,8 @@ import pytest
 
 from mathlete.logs import read_log
 from mathlete.logs.entries import Entry
+from mathlete.runs import write_json
+from tests.conftest import CommandLine
 from tests.test_logs import HERE, body, imported, inspect_json, join, logs, write_lines
 
 PROMPT = "1 + 1?<|Assistant|><think>\n"
@@ -152,3 +154,27 @@ def test_a_sum_of_log_probabilities_is_divided_by_the_tokens() -> None:
     row = {**ROW, "cumulative_logprob": [-30.0, -50.0]}
     assert [one.logprob_mean for one in read(row, tokens="each", logprob_mean="cumulative_logprob")[0]] == [-0.1, -0.1]
     assert [one.logprob_mean for one in read(row, logprob_mean="cumulative_logprob")[0]] == [None, None]
+
+
+@pytest.mark.parametrize(("ids", "tokens"), [([5, 6, 7], 3), ([], 0), ([5], 5), (9, 9)])
+def test_ids_beside_one_text_are_its_own(ids: object, tokens: int) -> None:
+    """A list of one is a number as any other."""
+    rows = [{"id": "a", "gold": "2", "response": "So \\boxed{2}", "ids": ids}]
+    columns = {"problem_id": "id", "gold": "gold", "text": "response", "tokens": "ids"}
+    entries = read_log(Path(write_lines("ids.jsonl", rows)), columns=columns).entries
+    assert [(entry.text, entry.tokens) for entry in entries] == [("So \\boxed{2}", tokens)]
+
+
+def test_a_chats_answer_is_none_that_its_prompt_opens() -> None:
+    """Its server kept the reasoning apart."""
+    chat = {"id": "a", "prompt": PROMPT, **body("chat.completion", "a", ["2"])}
+    (entry,) = read_log(Path(write_lines("chat.jsonl", [chat])), columns={}).entries
+    assert entry.thinking is None
+
+
+def test_results_that_come_beside_a_log_are_read_when_it_is_imported_again(evaluate: CommandLine) -> None:
+    words = ("import", harness(), "--run", "r")
+    assert evaluate(*words).code == 0
+    write_json(Path(f"results_{DATE}.json"), {"config": {"model_args": "think_end_token=</think>"}})
+    assert "--overwrite" in evaluate(*words).refusal
+    assert "with think_end_token" in evaluate(*words, "--overwrite").stdout

@@ -17,6 +17,7 @@ run, which reports, comparisons and the replay take like any other.
 """
 
 from mathlete.logs.columns import parse_columns
+from mathlete.logs.harness import find_results
 from mathlete.logs.imported import Writing, write_joined
 from mathlete.logs.joining import Joined, join_logs
 from mathlete.logs.own import read_own_run
@@ -25,6 +26,7 @@ from mathlete.logs.reading import find_unfinished, read_log
 __all__ = [
     "Joined",
     "Writing",
+    "find_results",
     "find_unfinished",
     "join_logs",
     "parse_columns",

@@ -198,6 +198,9 @@ class NamedColumns:
             parts = [(column, _find_list(row, column)) for name, column in self.columns.items() if name in _OF_SAMPLE]
             self._passed.update((column, part) for column, part in parts if part is not None)
         lists = {name: cell for name, cell in cells.items() if isinstance(cell, list) and name in _OF_SAMPLE}
+        if lists.keys() == {"tokens"} and len(entries) == 1 and len(lists["tokens"]) != 1:
+            # Beside one text they are its ids.
+            cells["tokens"] = len(lists.pop("tokens"))
         count = len(next(iter(lists.values()))) if lists else len(entries)
         for name in [name for name in _OF_ONE if name in cells and name not in lists and count > 1]:
             self._totals[name] += not is_empty(name, cells.pop(name))

@@ -37,6 +37,13 @@ def is_harness(row: LogRow) -> bool:
     return "doc_id" in row and "resps" in row
 
 
+def find_results(path: Path) -> Path | None:
+    """Return the harness's results that lie beside its samples; None where there are none."""
+    named = _SAMPLES.fullmatch(path.name)
+    results = path.with_name(f"results_{named['date']}.json") if named else path
+    return results if named and results.is_file() else None
+
+
 def harness_file_facts(path: Path) -> Facts:
     """Return the task from the file's name, and from the results beside it, whose date is the same, the model and
     whether reasoning was left out.
@@ -44,9 +51,8 @@ def harness_file_facts(path: Path) -> Facts:
     With think_end_token the harness keeps what stands behind the last such mark (0.4.13, `lm_eval/models/utils.py`,
     `postprocess_generated_text`).
     """
-    named = _SAMPLES.fullmatch(path.name)
-    results = path.with_name(f"results_{named['date']}.json") if named else path
-    told = read_json(results) if named and results.is_file() else {}
+    named, results = _SAMPLES.fullmatch(path.name), find_results(path)
+    told = read_json(results) if results else {}
     return Facts(
         model=as_text(told.get("model_name")),
         task=named["task"] if named else path.stem,

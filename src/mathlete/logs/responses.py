@@ -82,7 +82,8 @@ def read_response(row: LogRow, place: Place) -> Iterator[Entry]:
             ended=as_text(choice.get("finish_reason")),
             logprob_mean=mean_logprob(logprobs),
             logprob_tail=mean_logprob(logprobs, last=Sample.TAIL_TOKENS),
-            thinking=shows_opening(row) or opens_thoughts(dig(row, "request.prompt")),
+            # A chat's server renders another prompt, and may keep the reasoning apart.
+            thinking=(None if message else shows_opening(row)) or opens_thoughts(dig(row, "request.prompt")),
             may_be_piece=not message and body.get("object") not in _WHOLE_KINDS,
             uid=f"{body['id']}/{choice.get('index', position)}" if body.get("id") else None,
         )

@@ -70,6 +70,7 @@ def _as_prompts_show(logs: Sequence[Log], entries: Sequence[Entry]) -> Opening:
     how = f"{opened} of {len(entries)} prompts in the logs end in its mark"
     if left_out := next((log.facts.left_out for log in logs if log.facts.left_out), None):
         how = f"{opened} of {len(entries)} texts go on from its mark; with {left_out} a tool kept no reasoning"
+        how += ", and what was cut within one can't be told from an answer"
     return Opening(thinking=bool(opened), because=how)
 
 
