@@ -30,7 +30,8 @@ from mathlete.gates import (
     is_set_aside,
     judge_breaches,
 )
-from mathlete.models import ModelSource, find_model, load_model, load_prompt_format
+from mathlete.models import Device, ModelSource, find_model, load_model, load_prompt_format
+from mathlete.models.hardware import GPUS
 from mathlete.pocket import generate_items
 from mathlete.rows import RowFiles
 from mathlete.runs import MANIFEST, read_json, write_json
@@ -170,6 +171,17 @@ def test_no_adapter_apart_from_its_base_says_what_16_bits_change(
     noise, again = measure_noise(pocket.tuned, heldout, exact=exact, answers=answers)
     assert again == heldout.draw_answers(pocket.tuned.load_served(dtype=other_dtype()))
     assert noise.kl == measure_16bit(pocket.tuned, heldout.rows, reference=pocket.reference)
+
+
+def test_what_answers_in_16_bits_is_the_model_as_served(pocket: Untrained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a GPU's answers, which all others are held against, would lack what its adapter loses."""
+    monkeypatch.setattr(TunedModel, "load", lambda self, **how: how)
+    monkeypatch.setattr(TunedModel, "load_served", lambda self, **how: how)
+    loaded: Any = pocket.tuned.load_answering()
+    assert loaded == {}
+    monkeypatch.setattr(Device, "current", lambda: GPUS["h100"])
+    loaded = pocket.tuned.load_answering()
+    assert loaded == {"dtype": "bfloat16"}
 
 
 def test_a_widened_model_computes_what_one_in_fp32_does() -> None:

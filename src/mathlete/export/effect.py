@@ -66,7 +66,7 @@ def measure_effect(
     advance(1, 3, "the trained model")
     is_exact = Device.current().dtype == EXACT
     after = _measure(
-        tuned.load, sets, exactly=is_exact, watch=lambda words: advance(1, 3, f"the trained model: {words}")
+        tuned.load_answering, sets, exactly=is_exact, watch=lambda words: advance(1, 3, f"the trained model: {words}")
     )
     advance(2, 3, "the noise of computing")
     exact = after.exact or measure_exactly(tuned.load(dtype=EXACT), heldout.rows)

@@ -84,6 +84,11 @@ class TunedModel:
         # Bases are merged in the finer type, whatever it is served in: a step of bfloat16 hides most of an update.
         return store_in(own.merge(dtype="float16"), dtype)
 
+    def load_answering(self) -> "PreTrainedModel":
+        """Load the model whose greedy answers all others are held against, in this device's own type, in eval mode."""
+        own = Device.current().dtype
+        return self.load() if own == EXACT else self.load_served(dtype=own)
+
     def load_base(self) -> "PreTrainedModel":
         """Load the model that was trained as it was before: an adapter's 4-bit base, where it was trained on that."""
         if not self.is_adapter or self.on_16bit:
