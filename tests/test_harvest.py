@@ -235,6 +235,8 @@ def test_where_nothing_was_cut_the_forced_answers_are_none() -> None:
     problem, whole = Problem(id="p", statement="?", gold="7"), [draw(0, "7"), draw(1, "8")]
     cut = [draw(0, "7"), draw(1, None)]
     assert [Pool.of([problem], {"p": samples}).is_harvested for samples in (whole, cut)] == [True, False]
+    # Where a log did not say how they ended, nobody knows that none was cut.
+    assert not replace(Pool.of([problem], {"p": whole}), missing=frozenset({"finish"})).is_harvested
     submissions = Submissions(simulations=10, questions=1, rules=competition("aimo-3"), slots=None, seed=0)
     grid = Grid(n=(2,), max_tokens=(99,), stop=("none",), vote=("majority",), walls=(None,), harvest=(0.0, 0.25))
     outcomes = replay_pool(Pool.of([problem], {"p": whole}), grid, submissions).outcomes

@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from mathlete.errors import UserError
-from mathlete.logs import read_log
+from mathlete.logs import find_results, read_log
 from tests.test_logs import HERE
 from tests.test_logs_odd import ROWS, with_value
 
@@ -49,7 +49,10 @@ CAPS: list[tuple[dict[str, Any] | None, dict[str, float], int | None]] = [
 def test_the_cap_in_force_says_which_samples_were_cut(
     config: dict[str, Any] | None, sampling: dict[str, float], cut: int | None
 ) -> None:
-    log = read_log(details(config), {})
+    file = details(config)
+    # An import is made of them, too.
+    assert (find_results(file) is None) == (config is None)
+    log = read_log(file, {})
     assert (log.facts.model, log.facts.sampling) == ("me/pocket", sampling)
     ends = [entry.finish for entry in log.entries]
     assert ends.count(None) == (12 if cut is None else 0)

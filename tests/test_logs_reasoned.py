@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mathlete.errors import UserError
 from mathlete.logs import read_log
 from mathlete.logs.entries import Entry
 from mathlete.runs import write_json
@@ -46,10 +47,28 @@ ARGUMENTS: list[tuple[object, bool]] = [
 def test_a_text_whose_reasoning_the_harness_left_out_is_an_answer(arguments: object, left_out: bool) -> None:
     samples = harness()
     Path(f"results_{DATE}.json").write_text(json.dumps({"config": {"model_args": arguments}}))
-    said = " ".join(imported("r", samples))
-    assert any(one.answer for one in join(logs(samples))) == left_out
-    assert ("not opened: 0 of 3 texts" in said) == left_out
-    assert ("--opens-thoughts no reads them as answers" in said) != left_out
+    if not left_out:
+        with pytest.raises(UserError, match=r"got neither in any of 3(?s:.*)--opens-thoughts no where the tool left"):
+            join(logs(samples))
+        return
+    assert all(one.answer for one in join(logs(samples)))
+    assert "not opened: 0 of 3 texts" in " ".join(imported("r", samples))
+
+
+@pytest.mark.parametrize(("told", "within"), [("no", 0), ("yes", 1)])
+@pytest.mark.parametrize("kind", ["a table", "a response"])
+def test_texts_of_which_nothing_shows_where_the_reasoning_ends_are_read_as_told(
+    kind: str, told: str, within: int, evaluate: CommandLine
+) -> None:
+    """A score of 0 would be of a tool that left the reasoning out, answers those of texts that were cut within it."""
+    row, columns = ROWS[kind]
+    row = {**row, "gold": "2"}
+    if kind == "a response":
+        row["choices"] = [{"index": 0, "text": "So \\boxed{2}"}]
+    words = [f"{name}={column}" for name, column in {**columns, "gold": "gold"}.items()]
+    done = ("import", write_lines("t.jsonl", [row]), "--run", "r", "--columns", *words)
+    assert "--opens-thoughts no where the tool left the reasoning out" in evaluate(*done).refusal
+    assert f"{within} of 1 samples stand in unfinished" in evaluate(*done, "--opens-thoughts", told).stdout
 
 
 @pytest.mark.parametrize("answer", [None, "2"])
@@ -174,7 +193,7 @@ def test_a_chats_answer_is_none_that_its_prompt_opens() -> None:
 
 def test_results_that_come_beside_a_log_are_read_when_it_is_imported_again(evaluate: CommandLine) -> None:
     words = ("import", harness(), "--run", "r")
-    assert evaluate(*words).code == 0
+    assert evaluate(*words, "--opens-thoughts", "yes").code == 0
     write_json(Path(f"results_{DATE}.json"), {"config": {"model_args": "think_end_token=</think>"}})
-    assert "--overwrite" in evaluate(*words).refusal
+    assert "--overwrite" in evaluate(*words, "--opens-thoughts", "yes").refusal
     assert "with think_end_token" in evaluate(*words, "--overwrite").stdout

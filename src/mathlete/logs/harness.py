@@ -38,10 +38,22 @@ def is_harness(row: LogRow) -> bool:
 
 
 def find_results(path: Path) -> Path | None:
-    """Return the harness's results that lie beside its samples; None where there are none."""
-    named = _SAMPLES.fullmatch(path.name)
-    results = path.with_name(f"results_{named['date']}.json") if named else path
-    return results if named and results.is_file() else None
+    """Return the results that the harness or lighteval wrote of a file's run, which lie elsewhere; None where there are
+    none."""
+    if named := _SAMPLES.fullmatch(path.name):
+        results = path.with_name(f"results_{named['date']}.json")
+        return results if results.is_file() else None
+    named, parts, at = _DETAILS.fullmatch(path.name), path.resolve().parent.parts, _find_details(path)
+    if not named or at is None:
+        return None
+    results = Path(*parts[:at], "results", *parts[at + 1 : -1], f"results_{named['date']}.json")
+    return results if results.is_file() else None
+
+
+def _find_details(path: Path) -> int | None:
+    """Return which part of a file's folder is lighteval's details; None where none is."""
+    parts = path.resolve().parent.parts
+    return parts.index("details") if "details" in parts else None
 
 
 def harness_file_facts(path: Path) -> Facts:
@@ -123,11 +135,9 @@ def lighteval_file_facts(path: Path) -> Facts:
     lighteval's engines cut at the run's own max_new_tokens, and at the task's cap only where the run has none. So
     without the results no cap is known to be the one in force.
     """
-    named, place = _DETAILS.fullmatch(path.name), path.resolve().parent
-    at = place.parts.index("details") if "details" in place.parts else None
-    model = place.parts[at + 1 : -1] if at is not None else ()
-    results = Path(*place.parts[:at], "results", *model, f"results_{named['date']}.json") if named and at else path
-    settings = _generation_settings(results) if results.is_file() and results != path else None
+    named, at, results = _DETAILS.fullmatch(path.name), _find_details(path), find_results(path)
+    model = path.resolve().parent.parts[at + 1 : -1] if at is not None else ()
+    settings = _generation_settings(results) if results else None
     sampling = sampling_of(settings, max_tokens="max_new_tokens")
     return Facts(
         model="/".join(model) or None,

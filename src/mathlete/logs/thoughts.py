@@ -22,12 +22,17 @@ Reading = tuple[bool, bool]
 
 
 def find_opening(logs: Sequence[Log], *, told: Told = "auto", model: str | None = None) -> Opening | None:
-    """Return what is known of the prompts of the logs' texts; None where no text stands in another tool's log."""
+    """Return what is known of the prompts of the logs' texts; None where no text stands in another tool's log.
+
+    Raises:
+        UserError: prompts open the reasoning, and nothing in the logs shows whether their texts are of it or behind it.
+    """
     entries = [entry for log in logs if log.layout != "mathlete" for entry in log.entries if entry.text is not None]
     if not entries:
         return None
     if told != "auto":
         return Opening(thinking=told == "yes", because=f"--opens-thoughts {told}")
+    _require_ends(entries)
     # Prompts are known, a template may have been another when the log was made, and texts only hint.
     if all(entry.thinking is not None for entry in entries):
         return _as_prompts_show(logs, entries)
@@ -58,6 +63,18 @@ def read_cut(entry: Entry, opening: Opening | None, *, told: Told = "auto") -> R
     thinking = entry.thinking if by_itself or opening is None else opening.thinking
     within = opening is not None and is_within_thoughts(text, cut=cut or untold, thinking=thinking)
     return cut or (untold and (within or _says_nothing_behind_thoughts(text))), within
+
+
+def _require_ends(entries: Sequence[Entry]) -> None:
+    opened = [entry for entry in entries if entry.thinking]
+    if not opened or any(entry.finish for entry in opened) or any(has_marks(entry.text or "") for entry in entries):
+        return
+    raise UserError(
+        "texts behind prompts that open the reasoning must show where it ends, or why they ended",
+        value=f"neither in any of {len(opened)}",
+        cure="say --opens-thoughts no where the tool left the reasoning out, so that they are answers, or yes where "
+        "they were cut within it",
+    )
 
 
 def _says_nothing_behind_thoughts(text: str) -> bool:
